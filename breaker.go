@@ -12,7 +12,7 @@ const (
 	breakerMaxOpen   = 15 * time.Second
 )
 
-var errBreakerOpen = errors.New("Stytch failed several times in a row and is left alone for a moment")
+var errBreakerOpen = errors.New("calls to Stytch failed several times in a row: it is left alone for a moment")
 
 // breaker stops calls after several failures in a row, and lets a single one through now and then to see whether Stytch is
 // back: an outage then costs a request microseconds, not timeouts. The zero value is ready to use. It keeps real time, since

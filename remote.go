@@ -200,7 +200,7 @@ func guarded(ctx context.Context, attempt func(context.Context) error) (err erro
 }
 
 // errUnreadable is an answer of 200 that is not what was agreed. Asking again at once would not mend it.
-var errUnreadable = errors.New("Stytch's answer can't be read")
+var errUnreadable = errors.New("the answer can't be read")
 
 // client is the package's own Authenticator: POST with Basic auth, JSON in and out.
 type client struct {

@@ -27,6 +27,7 @@ var (
 	errManyArguments = apiError{400, "too_many_session_arguments", "Only one of session_token and session_jwt may be given."}
 	errCredentials   = apiError{401, "unauthorized_credentials", "Unauthorized credentials."}
 	errDuration      = apiError{400, "invalid_session_duration_minutes", "session_duration_minutes must be 5 to 527040."}
+	errAuthorization = apiError{403, "session_authorization_error", "The session is not authorized for this action."}
 	errBody          = apiError{400, "bad_request", "The body is not the JSON that was expected."}
 	errRoute         = apiError{404, "route_not_found", "There is no such route."}
 )
@@ -115,6 +116,10 @@ type sessionRequest struct {
 	SessionJWT   string         `json:"session_jwt"`
 	Minutes      *int           `json:"session_duration_minutes"`
 	CustomClaims map[string]any `json:"session_custom_claims"`
+	Check        *struct {
+		ResourceID string `json:"resource_id"`
+		Action     string `json:"action"`
+	} `json:"authorization_check"`
 }
 
 // find returns the living session that a request names.
@@ -161,6 +166,14 @@ func (s *Server) authenticate(r *http.Request) (map[string]any, *apiError) {
 	if failure != nil {
 		return nil, failure
 	}
+	var verdict map[string]any
+	if c := request.Check; c != nil {
+		granting := s.policy.granting(found.allRoles(), c.ResourceID, c.Action)
+		if len(granting) == 0 {
+			return nil, &errAuthorization
+		}
+		verdict = map[string]any{"authorized": true, "granting_roles": granting}
+	}
 	now := s.now().Truncate(time.Second)
 	if m := request.Minutes; m != nil {
 		if *m < minSessionMinutes || *m > maxSessionMinutes {
@@ -184,7 +197,7 @@ func (s *Server) authenticate(r *http.Request) (map[string]any, *apiError) {
 		"session_token": found.token,
 		"session_jwt":   s.jwtFor(found),
 		"user":          found.user(),
-		"verdict":       nil,
+		"verdict":       verdict,
 	}, nil
 }
 

@@ -14,7 +14,6 @@ import (
 	"crypto/rsa"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -66,7 +65,7 @@ type Server struct {
 	byToken  map[string]*session
 	faults   map[Endpoint][]Fault
 	calls    Calls
-	policy   any
+	policy   policy
 }
 
 // Calls counts the calls that reached the server, answered or not.
@@ -284,7 +283,7 @@ func (s *Server) jwtFor(of *session) string {
 			"expires_at":             wireTime(of.expiresAt),
 			"attributes":             of.attributes,
 			"authentication_factors": of.factors,
-			"roles":                  slices.Concat([]string{"stytch_user"}, of.roles),
+			"roles":                  of.allRoles(),
 		},
 	}
 	for name, value := range of.claims {
@@ -409,7 +408,7 @@ func (of *session) wire() map[string]any {
 		"attributes":             of.attributes,
 		"authentication_factors": of.factors,
 		"custom_claims":          claims,
-		"roles":                  slices.Concat([]string{"stytch_user"}, of.roles),
+		"roles":                  of.allRoles(),
 	}
 }
 
@@ -432,9 +431,12 @@ func (of *session) user() map[string]any {
 		"password":                nil,
 		"trusted_metadata":        map[string]any{},
 		"untrusted_metadata":      map[string]any{},
-		"roles":                   slices.Concat([]string{"stytch_user"}, of.roles),
+		"roles":                   of.allRoles(),
 	}
 }
+
+// allRoles are those that Stytch says a user has: one is everybody's.
+func (of *session) allRoles() []string { return slices.Concat([]string{"stytch_user"}, of.roles) }
 
 func wireTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
@@ -453,15 +455,49 @@ func newUUID() string {
 	return fmt.Sprintf("%s-%s-%s-%s-%s", h[:8], h[8:12], h[12:16], h[16:20], h[20:])
 }
 
-func defaultPolicy() any {
-	var policy any
-	_ = json.Unmarshal([]byte(`{
-		"roles": [
-			{"role_id": "stytch_user", "description": "Every user", "permissions": [{"resource_id": "stytch.self", "actions": ["*"]}]},
-			{"role_id": "admin", "description": "Administrators", "permissions": [{"resource_id": "documents", "actions": ["*"]}]}
-		],
-		"resources": [{"resource_id": "documents", "description": "", "actions": ["read", "write"]}],
-		"scopes": []
-	}`), &policy)
-	return policy
+// policy is the project's RBAC policy as the API serves it.
+type policy struct {
+	Roles     []role     `json:"roles"`
+	Resources []resource `json:"resources"`
+	Scopes    []any      `json:"scopes"`
+}
+
+type role struct {
+	ID          string       `json:"role_id"`
+	Description string       `json:"description"`
+	Permissions []permission `json:"permissions"`
+}
+
+type permission struct {
+	ResourceID string   `json:"resource_id"`
+	Actions    []string `json:"actions"` // "*" is all
+}
+
+type resource struct {
+	ID          string   `json:"resource_id"`
+	Description string   `json:"description"`
+	Actions     []string `json:"actions"`
+}
+
+// granting returns those of the roles that allow the action.
+func (p policy) granting(roles []string, resourceID, action string) (granting []string) {
+	for _, r := range p.Roles {
+		if slices.Contains(roles, r.ID) && slices.ContainsFunc(r.Permissions, func(p permission) bool {
+			return p.ResourceID == resourceID && (slices.Contains(p.Actions, "*") || slices.Contains(p.Actions, action))
+		}) {
+			granting = append(granting, r.ID)
+		}
+	}
+	return granting
+}
+
+func defaultPolicy() policy {
+	return policy{
+		Roles: []role{
+			{"stytch_user", "Every user", []permission{{"stytch.self", []string{"*"}}}},
+			{"admin", "Administrators", []permission{{"documents", []string{"*"}}}},
+		},
+		Resources: []resource{{"documents", "Documents", []string{"read", "write"}}},
+		Scopes:    []any{},
+	}
 }

@@ -1,0 +1,28 @@
+# Every module of the repository; the core comes first.
+MODULES := . e2e
+
+.PHONY: demo test lint setup
+
+# The demo, on an embedded Stytch: nothing but Go is needed.
+demo:
+	go run ./examples/quickstart
+
+# All tests of all modules, with the race detector. Installs what they need where it can, and says what is missing elsewhere.
+test: setup
+	@set -e; for module in $(MODULES); do \
+		echo "== go test -race ./... in $$module"; \
+		(cd $$module && go test -race -count=1 -timeout=10m ./...); \
+	done
+
+# gofmt, go vet and staticcheck.
+lint:
+	@unformatted=$$(git ls-files '*.go' | xargs gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "gofmt -w $$unformatted"; exit 1; fi
+	cd tools && go build -o ../bin/staticcheck honnef.co/go/tools/cmd/staticcheck
+	@set -e; for module in $(MODULES); do \
+		echo "== go vet, staticcheck in $$module"; \
+		(cd $$module && go vet ./... && $(CURDIR)/bin/staticcheck ./...); \
+	done
+
+setup:
+	@scripts/setup.sh
