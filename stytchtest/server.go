@@ -243,6 +243,19 @@ func (s *Server) Login(userID string, options ...Option) stytchhttp.Tokens {
 	return stytchhttp.Tokens{SessionToken: new.token, SessionJWT: s.jwtFor(new)}
 }
 
+// Renew returns the session's tokens with a fresh JWT, as the browser SDK fetches one every few minutes; zero Tokens if the
+// session is gone. It counts as no call.
+func (s *Server) Renew(tokens stytchhttp.Tokens) stytchhttp.Tokens {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := s.byToken[tokens.SessionToken]
+	if found == nil || found.revoked || !s.now().Before(found.expiresAt) {
+		return stytchhttp.Tokens{}
+	}
+	found.accessedAt = s.now().Truncate(time.Second)
+	return stytchhttp.Tokens{SessionToken: found.token, SessionJWT: s.jwtFor(found)}
+}
+
 // SessionID returns the id of the session that a session token or a session JWT of this server belongs to, and "" for
 // others.
 func (s *Server) SessionID(tokens stytchhttp.Tokens) string {
