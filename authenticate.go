@@ -55,11 +55,16 @@ func (m *Middleware) authenticate(next http.Handler, maxAge time.Duration, optio
 			m.refuse(w, r, err)
 			return
 		}
-		session, via, err := m.prove(s, maxAge)
-		s.set(session, via, err)
+		v, err := m.prove(s, maxAge)
+		s.set(v.session, v.via, err)
 		if err != nil && !optional {
 			m.refuse(w, r, err)
 			return
+		}
+		if v.extended != (Tokens{}) && s.source.kind == sourceCookies {
+			if err := m.cookies.renew(w, r, v.extended, v.session.expiresAt); err != nil {
+				m.config.Logger.ErrorContext(s, "stytchhttp: an extended session's cookies are not renewed", "error", err)
+			}
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -83,8 +88,16 @@ func (m *Middleware) sameOrigin(r *http.Request, source Source) error {
 	return nil
 }
 
+// verdict is what a climb came to.
+type verdict struct {
+	session *Session
+	via     Via
+	// extended are the tokens of a session that this very request has extended at Stytch; otherwise empty.
+	extended Tokens
+}
+
 // prove climbs the ladder for a hydrated request and reports the decision.
-func (m *Middleware) prove(s *state, maxAge time.Duration) (session *Session, via Via, err error) {
+func (m *Middleware) prove(s *state, maxAge time.Duration) (v verdict, err error) {
 	var began time.Time
 	if m.config.Observe != nil {
 		began = time.Now()
@@ -93,16 +106,16 @@ func (m *Middleware) prove(s *state, maxAge time.Duration) (session *Session, vi
 	tokens, err := s.tokens, s.tokenErr
 	s.mu.Unlock()
 	if err == nil {
-		session, via, err = m.climb(s, tokens, maxAge)
+		v, err = m.climb(s, tokens, maxAge)
 	}
 	if m.config.Observe != nil {
-		m.decided(s, session, via, err, time.Since(began))
+		m.decided(s, v.session, v.via, err, time.Since(began))
 	}
-	return session, via, err
+	return v, err
 }
 
 // climb is the ladder. The error is an ErrInvalidSession or an ErrUnavailable.
-func (m *Middleware) climb(ctx context.Context, tokens Tokens, maxAge time.Duration) (*Session, Via, error) {
+func (m *Middleware) climb(ctx context.Context, tokens Tokens, maxAge time.Duration) (verdict, error) {
 	graceful := maxAge == byLifetime // a route that sets a bound of its own takes nothing stale
 	if limit := m.config.MaxTokenAge; limit > 0 && (maxAge == byLifetime || maxAge > limit) {
 		maxAge = limit
@@ -116,59 +129,59 @@ func (m *Middleware) climb(ctx context.Context, tokens Tokens, maxAge time.Durat
 		switch {
 		case err == nil && m.usable(v, now, maxAge):
 			if !m.revoked.has(v.session.id, now) {
-				return v.session, via, nil
+				return verdict{session: v.session, via: via}, nil
 			}
 			if tokens.SessionToken == "" {
-				return nil, "", errRevoked
+				return verdict{}, errRevoked
 			}
 			// The session token beside it may be that of a new login.
 		case err == nil:
 			genuine = v
 		case tokens.SessionToken == "":
-			return nil, "", err
+			return verdict{}, err
 		}
 	}
 
 	// From here on one credential speaks: the session token, else the genuine JWT that is out of its time.
-	credential := Tokens{SessionToken: tokens.SessionToken}
-	key := tokens.SessionToken
-	if key == "" {
-		credential = Tokens{SessionJWT: tokens.SessionJWT}
-		key = tokens.SessionJWT
-	}
-	if m.revoked.has(key, now) {
-		return nil, "", errRevoked
+	credential := tokens.speaker()
+	if m.revoked.has(credential.value(), now) {
+		return verdict{}, errRevoked
 	}
 
 	// Rung 3: it was exchanged for a fresh JWT before.
-	if fresh, ok := m.memory.exchange(key); ok {
+	if fresh, ok := m.memory.exchange(credential.value()); ok {
 		if v, _, err := m.genuine(ctx, fresh); err == nil && m.usable(v, now, maxAge) {
 			return m.admit(v.session, ViaExchanged, now)
 		}
 	}
 
 	// Rung 4: Stytch is asked.
-	if m.memory.isRefused(key) {
-		return nil, "", errRefused
+	q := question{credential: credential, minutes: m.extendMinutes}
+	if maxAge != byLifetime {
+		q.notBefore = now.Add(-maxAge)
 	}
-	response, err := m.ask(ctx, key, credential, now, maxAge)
+	response, led, err := m.ask(ctx, q)
 	if err == nil {
-		return m.admit(response.Session, ViaRemote, now)
+		v, err := m.admit(response.Session, ViaRemote, now)
+		if err == nil && led && m.extendMinutes > 0 {
+			v.extended = response.Tokens
+		}
+		return v, err
 	}
 
 	// Rung 5: nobody is there to ask.
 	if graceful && errors.Is(err, ErrUnavailable) && genuine != nil && m.tolerable(genuine, now) {
 		return m.admit(genuine.session, ViaStale, now)
 	}
-	return nil, "", err
+	return verdict{}, err
 }
 
 // admit lets a session pass that was proven, unless it was revoked here.
-func (m *Middleware) admit(session *Session, via Via, now time.Time) (*Session, Via, error) {
+func (m *Middleware) admit(session *Session, via Via, now time.Time) (verdict, error) {
 	if m.revoked.has(session.id, now) {
-		return nil, "", errRevoked
+		return verdict{}, errRevoked
 	}
-	return session, via, nil
+	return verdict{session: session, via: via}, nil
 }
 
 // genuine returns what a JWT of this project says, in time or not, from memory or by verifying it.
@@ -210,16 +223,35 @@ func (m *Middleware) tolerable(v *verified, now time.Time) bool {
 	return v.timing(now, m.config.Leeway+grace, byLifetime) == inTime
 }
 
-// ask makes or joins the remote call about one credential. The call goes on when this request is gone.
-func (m *Middleware) ask(ctx context.Context, key string, credential Tokens, now time.Time, maxAge time.Duration) (AuthenticateResponse, error) {
-	var notBefore time.Time
-	if maxAge != byLifetime {
-		notBefore = now.Add(-maxAge)
+// question is one thing to ask Stytch: does the session of this credential live?
+type question struct {
+	credential Tokens    // one of the two
+	notBefore  time.Time // an older answer won't do; zero: any that is under way will
+	minutes    int       // by which the session is extended from now; 0: it is not
+}
+
+// speaker returns the one token that stands for both: the session token, if there is one.
+func (t Tokens) speaker() Tokens {
+	if t.SessionToken != "" {
+		return Tokens{SessionToken: t.SessionToken}
 	}
-	f, ok := m.flights.join(key, notBefore, m.config.Now, func() (response AuthenticateResponse, err error) {
+	return Tokens{SessionJWT: t.SessionJWT}
+}
+
+// value returns the token of a speaker.
+func (t Tokens) value() string { return t.SessionToken + t.SessionJWT }
+
+// ask makes the remote call about a question, or joins one under way; led says that it was this request's own. The call
+// goes on when this request is gone.
+func (m *Middleware) ask(ctx context.Context, q question) (response AuthenticateResponse, led bool, err error) {
+	key := q.credential.value()
+	if m.memory.isRefused(key) {
+		return AuthenticateResponse{}, false, errRefused
+	}
+	f, led := m.flights.join(flightKey{key, q.minutes}, q.notBefore, m.config.Now, func() (response AuthenticateResponse, err error) {
 		ctx, cancel := m.detach(ctx)
 		defer cancel()
-		response, err = m.remote.authenticate(ctx, credential)
+		response, err = m.remote.authenticate(ctx, AuthenticateRequest{Tokens: q.credential, SessionDurationMinutes: q.minutes})
 		switch {
 		case err == nil:
 			m.memory.keepExchange(key, response.Tokens.SessionJWT)
@@ -228,10 +260,28 @@ func (m *Middleware) ask(ctx context.Context, key string, credential Tokens, now
 		}
 		return response, err
 	})
-	if !ok {
-		return AuthenticateResponse{}, &UnavailableError{Cause: errClosed}
+	if f == nil {
+		return AuthenticateResponse{}, false, &UnavailableError{Cause: errClosed}
 	}
-	return f.wait(ctx)
+	response, err = f.wait(ctx)
+	return response, led, err
+}
+
+// confirm asks Stytch now, whatever is known here, and extends the session by minutes, if that is not 0. A JWT alone must be
+// genuine before it is passed on.
+func (m *Middleware) confirm(ctx context.Context, tokens Tokens, minutes int) (AuthenticateResponse, error) {
+	now := m.config.Now()
+	if tokens.SessionToken == "" {
+		if _, _, err := m.genuine(ctx, tokens.SessionJWT); err != nil {
+			return AuthenticateResponse{}, err
+		}
+	}
+	response, _, err := m.ask(ctx, question{credential: tokens.speaker(), notBefore: now, minutes: minutes})
+	if err != nil {
+		return AuthenticateResponse{}, err
+	}
+	_, err = m.admit(response.Session, ViaRemote, now)
+	return response, err
 }
 
 var errClosed = errors.New("the middleware is closed")

@@ -1,6 +1,7 @@
 package stytchhttp
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -8,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/gorilla/securecookie"
 )
 
 // CookieMode says who may read the session's cookies.
@@ -20,6 +23,9 @@ const (
 	// CookiesHTTPOnly: cookies out of the reach of scripts, under names of their own, for backends whose pages don't use the
 	// browser SDK, or hydrate it explicitly. The SDK's own cookies are then no credential for this backend.
 	CookiesHTTPOnly
+	// CookiesSealed: one cookie that holds both tokens, encrypted and authenticated by CookieConfig.Keys, out of the reach of
+	// scripts, and bound to this host where domain and path allow it. The SDK's own cookies are no credential then.
+	CookiesSealed
 )
 
 // Names of the cookies of Stytch's browser SDK, unless its cookieOptions say otherwise.
@@ -39,9 +45,19 @@ type CookieConfig struct {
 
 	// SessionTokenName and SessionJWTName are the cookies' names. Default: stytch_session and stytch_session_jwt, the
 	// browser SDK's; with CookiesHTTPOnly stytchhttp_session and stytchhttp_session_jwt. The SDK's names are refused
-	// there: an HttpOnly cookie of its name defeats the SDK silently.
+	// there: an HttpOnly cookie of its name defeats the SDK silently. With CookiesSealed SessionTokenName, by default
+	// stytchhttp, is the name of the one cookie, less the prefix __Host- that it gets where it can; SessionJWTName must
+	// be empty.
 	SessionTokenName string
 	SessionJWTName   string
+
+	// Keys seal the cookie: the first one seals, all of them open. To rotate, put a new one in front, and remove the old
+	// one when the sessions of its time are over. Required with CookiesSealed.
+	Keys []CookieKey
+
+	// MaxAge is the age over which a sealed cookie is no cookie, whatever its session's length; in whole seconds. Default:
+	// 366 days, the length of Stytch's longest session.
+	MaxAge time.Duration
 
 	// Domain makes the cookies visible to all subdomains of this domain, as in "example.com". Default: to this host only.
 	Domain string
@@ -53,14 +69,23 @@ type CookieConfig struct {
 // cookies is a CookieConfig checked and completed.
 type cookies struct {
 	CookieConfig
+	codecs []securecookie.Codec // with CookiesSealed
 }
 
 func newCookies(c CookieConfig) (cookies, error) {
 	token, jwt := sdkTokenCookie, sdkJWTCookie
 	switch c.Mode {
 	case CookiesShared:
+	case CookiesSealed:
+		if c.SessionJWTName != "" {
+			return cookies{}, errors.New("stytchhttp: Config.Cookies.SessionJWTName: CookiesSealed has one cookie, SessionTokenName")
+		}
+		fallthrough
 	case CookiesHTTPOnly:
 		token, jwt = "stytchhttp_session", "stytchhttp_session_jwt"
+		if c.Mode == CookiesSealed {
+			token = "stytchhttp"
+		}
 		for _, name := range []string{c.SessionTokenName, c.SessionJWTName} {
 			if name == sdkTokenCookie || name == sdkJWTCookie {
 				return cookies{}, fmt.Errorf("stytchhttp: Config.Cookies: the name %q belongs to Stytch's browser SDK, "+
@@ -99,13 +124,32 @@ func newCookies(c CookieConfig) (cookies, error) {
 				field.name, "__Host-")
 		}
 	}
-	return cookies{c}, nil
+	out := cookies{CookieConfig: c}
+	switch {
+	case c.Mode != CookiesSealed:
+		if len(c.Keys) > 0 || c.MaxAge != 0 {
+			return cookies{}, errors.New("stytchhttp: Config.Cookies: Keys and MaxAge are for CookiesSealed")
+		}
+		return out, nil
+	case c.MaxAge < 0 || c.MaxAge%time.Second != 0:
+		return cookies{}, errors.New("stytchhttp: Config.Cookies.MaxAge is not a positive number of seconds")
+	case c.MaxAge == 0:
+		c.MaxAge = maxDuration // its session's own end ends a cookie sooner
+	}
+	var err error
+	out.codecs, err = newCodecs(c.Keys, c.MaxAge)
+	return out, err
 }
 
 // read returns the tokens in the Cookie headers, dropping what can be none by its form.
-func (c *cookies) read(headers []string) (Tokens, error) {
+func (c *cookies) read(r *http.Request) (Tokens, error) {
+	headers := r.Header["Cookie"]
 	if len(headers) == 0 {
 		return Tokens{}, nil
+	}
+	if c.Mode == CookiesSealed {
+		name := c.sealedName(r)
+		return wellFormed(c.open(name, cookieValue(headers, name)))
 	}
 	tokens := Tokens{
 		SessionToken: cookieValue(headers, c.SessionTokenName),
@@ -137,28 +181,42 @@ func cookieValue(headers []string, name string) string {
 	return ""
 }
 
-// write sets the session's cookies until expires, and removes those of other variants, which would go on beside them. A
-// JWT that is missing or that browsers would drop is removed too, lest an older session's stay behind.
-func (c *cookies) write(w http.ResponseWriter, r *http.Request, tokens Tokens, expires time.Time) {
+// write sets the session's cookies until expires, and removes those of other variants, which would go on beside them.
+func (c *cookies) write(w http.ResponseWriter, r *http.Request, tokens Tokens, expires time.Time) error {
 	c.clear(w, r)
-	c.set(w, r, c.SessionTokenName, tokens.SessionToken, expires)
-	if tokens.SessionJWT != "" && len(c.SessionJWTName)+len("=")+len(tokens.SessionJWT) <= maxCookieBytes {
-		c.set(w, r, c.SessionJWTName, tokens.SessionJWT, expires)
+	return c.renew(w, r, tokens, expires)
+}
+
+// renew sets the session's cookies until expires. A JWT that is missing or that browsers would drop is removed, lest an older
+// session's stay behind.
+func (c *cookies) renew(w http.ResponseWriter, r *http.Request, tokens Tokens, expires time.Time) error {
+	noStore(w.Header())
+	if c.Mode == CookiesSealed {
+		name := c.sealedName(r)
+		value, err := c.seal(name, tokens)
+		if err != nil {
+			return err
+		}
+		c.set(w, r, name, value, expires)
+		return nil
 	}
+	c.set(w, r, c.SessionTokenName, tokens.SessionToken, expires)
+	if tokens.SessionJWT == "" || len(c.SessionJWTName)+len("=")+len(tokens.SessionJWT) > maxCookieBytes {
+		tokens.SessionJWT, expires = "", time.Unix(1, 0)
+	}
+	c.set(w, r, c.SessionJWTName, tokens.SessionJWT, expires)
+	return nil
 }
 
 func (c *cookies) set(w http.ResponseWriter, r *http.Request, name, value string, expires time.Time) {
-	cookie := &http.Cookie{
+	setCookie(w.Header(), &http.Cookie{
 		Name: name, Value: value,
 		Path: c.Path, Domain: c.Domain,
 		Expires:  expires.UTC(),
 		SameSite: http.SameSiteLaxMode,
 		Secure:   secure(r, name),
-		HttpOnly: c.Mode == CookiesHTTPOnly,
-	}
-	line := cookie.String()
-	removeSetCookie(w.Header(), variantOf(cookie))
-	w.Header().Add("Set-Cookie", line)
+		HttpOnly: c.Mode != CookiesShared,
+	})
 }
 
 // clear removes the session's cookies in every variant that this configuration or Stytch's browser SDK may have set: the
@@ -177,6 +235,9 @@ func (c *cookies) clear(w http.ResponseWriter, r *http.Request) {
 		paths = append(paths, "/")
 	}
 	names := []string{c.SessionTokenName, c.SessionJWTName}
+	if c.Mode == CookiesSealed {
+		names = []string{c.sealedName(r)}
+	}
 	for _, sdk := range []string{sdkTokenCookie, sdkJWTCookie} {
 		if !slices.Contains(names, sdk) {
 			names = append(names, sdk)
@@ -185,10 +246,11 @@ func (c *cookies) clear(w http.ResponseWriter, r *http.Request) {
 	for _, name := range names {
 		for _, domain := range domains {
 			for _, path := range paths {
-				cookie := &http.Cookie{Name: name, Path: path, Domain: domain, MaxAge: -1,
-					SameSite: http.SameSiteLaxMode, Secure: secure(r, name)}
-				removeSetCookie(header, variantOf(cookie))
-				header.Add("Set-Cookie", cookie.String())
+				if strings.HasPrefix(name, "__Host-") && (domain != "" || path != "/") {
+					continue // there can be none
+				}
+				setCookie(header, &http.Cookie{Name: name, Path: path, Domain: domain, MaxAge: -1,
+					SameSite: http.SameSiteLaxMode, Secure: secure(r, name)})
 			}
 		}
 	}
@@ -199,15 +261,14 @@ func noStore(header http.Header) {
 	header.Set("Cache-Control", "private, no-store")
 }
 
-// variantOf tells apart the cookies that browsers keep apart (RFC 6265 section 5.3 step 11).
-func variantOf(c *http.Cookie) [3]string { return [3]string{c.Name, c.Domain, c.Path} }
-
-// removeSetCookie drops what was set earlier in this answer for the same cookie, so that it is sent once.
-func removeSetCookie(header http.Header, variant [3]string) {
+// setCookie adds a Set-Cookie, in place of one set earlier in this answer for the same cookie: browsers tell cookies apart
+// by name, domain and path (RFC 6265 section 5.3 step 11).
+func setCookie(header http.Header, cookie *http.Cookie) {
 	header["Set-Cookie"] = slices.DeleteFunc(header["Set-Cookie"], func(line string) bool {
 		c, err := http.ParseSetCookie(line)
-		return err == nil && variantOf(c) == variant
+		return err == nil && c.Name == cookie.Name && c.Domain == cookie.Domain && c.Path == cookie.Path
 	})
+	header.Add("Set-Cookie", cookie.String())
 }
 
 // secure reports whether a cookie must stay on TLS: everywhere but on loopback hosts, as in Stytch's browser SDK. A proxy

@@ -10,9 +10,15 @@ import (
 // began it is gone. Unlike singleflight it knows when each call began, for those who can't use an older answer.
 type flights struct {
 	mu      sync.Mutex
-	flying  map[string]*flight
+	flying  map[flightKey]*flight
 	running sync.WaitGroup
 	closed  bool
+}
+
+// flightKey is what a call asks: requests that ask the same can share it.
+type flightKey struct {
+	credential string
+	minutes    int
 }
 
 // flight is one call.
@@ -27,8 +33,9 @@ type flight struct {
 
 // join returns a flight for key that has begun, by the clock now, at or after notBefore: one under way, else a new one. The
 // new one begins at once, or, if an older one is under way, after it: so a key has at most one call in the air however many
-// ask for fresh answers, and nobody waits for more than two.
-func (g *flights) join(key string, notBefore time.Time, now func() time.Time, call func() (AuthenticateResponse, error)) (*flight, bool) {
+// ask for fresh answers, and nobody waits for more than two. began says that the flight is this caller's own. After close it
+// returns nil.
+func (g *flights) join(key flightKey, notBefore time.Time, now func() time.Time, call func() (AuthenticateResponse, error)) (f *flight, began bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.closed {
@@ -36,12 +43,12 @@ func (g *flights) join(key string, notBefore time.Time, now func() time.Time, ca
 	}
 	current := g.flying[key]
 	if current != nil && !current.began.Before(notBefore) {
-		return current, true
+		return current, false
 	}
 	if current != nil && current.next != nil {
-		return current.next, true
+		return current.next, false
 	}
-	f := &flight{done: make(chan struct{})}
+	f = &flight{done: make(chan struct{})}
 	f.run = func() {
 		f.response, f.err = call()
 		g.land(key, f, now)
@@ -52,7 +59,7 @@ func (g *flights) join(key string, notBefore time.Time, now func() time.Time, ca
 		return f, true
 	}
 	if g.flying == nil {
-		g.flying = make(map[string]*flight)
+		g.flying = make(map[flightKey]*flight)
 	}
 	f.began = now()
 	g.flying[key] = f
@@ -61,7 +68,7 @@ func (g *flights) join(key string, notBefore time.Time, now func() time.Time, ca
 }
 
 // land hands the result to all who wait, and starts those who could not use it.
-func (g *flights) land(key string, f *flight, now func() time.Time) {
+func (g *flights) land(key flightKey, f *flight, now func() time.Time) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if next := f.next; next != nil {

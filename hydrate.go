@@ -83,7 +83,7 @@ func (m *Middleware) tokensOf(r *http.Request) (Tokens, Source, error) {
 		case sourceBearer:
 			tokens, err = bearer(r.Header["Authorization"])
 		case sourceCookies:
-			tokens, err = m.cookies.read(r.Header["Cookie"])
+			tokens, err = m.cookies.read(r)
 		case sourceFunc:
 			tokens, err = source.read(r)
 			if err != nil {

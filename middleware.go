@@ -16,6 +16,12 @@ import (
 // jwtLifetime is how long every session JWT of Stytch lives, whatever its session's length.
 const jwtLifetime = 5 * time.Minute
 
+// A session's length, as Stytch accepts it (session_duration_minutes).
+const (
+	minDuration = 5 * time.Minute
+	maxDuration = 527040 * time.Minute
+)
+
 const (
 	testURL = "https://test.stytch.com"
 	liveURL = "https://api.stytch.com"
@@ -49,9 +55,18 @@ type Config struct {
 	// 10,000. Negative: none is kept, and each request costs a signature check or a remote call.
 	CacheSize int
 
+	// ExtendBy makes sessions slide: each call to Stytch extends the session to this from now, whole minutes from 5 minutes to
+	// 527040 minutes (366 days). Calls are made when a JWT is out of its time, so at most once per JWT lifetime and session. The
+	// request that extended its session renews the cookies it came with, and its answer becomes Cache-Control: private,
+	// no-store. Default: 0, sessions are not extended, and no ordinary request writes a cookie.
+	ExtendBy time.Duration
+
 	// StaleGrace lets a JWT that expired less than this ago pass while Stytch can't be reached, marked [ViaStale], except
 	// behind AuthenticateWithin. Default: 0, it doesn't pass.
 	StaleGrace time.Duration
+
+	// NoTokensEndpoint switches off that endpoint of SessionHandler which tells a page its own tokens.
+	NoTokensEndpoint bool
 
 	// Sources is where tokens are read from, in order. Default: Bearer(), SessionCookies().
 	Sources []Source
@@ -95,13 +110,14 @@ func (c Config) LogValue() slog.Value { return slog.StringValue(c.String()) }
 // Middleware carries Stytch sessions through a server's handlers. Make it with [New]; all methods are safe for concurrent
 // use. Several, for several projects, live side by side in one process and on one request.
 type Middleware struct {
-	config       Config
-	issuer       string
-	customIssuer string
-	sources      []Source
-	vary         string
-	cookies      cookies
-	crossOrigin  http.CrossOriginProtection
+	config        Config
+	extendMinutes int
+	issuer        string
+	customIssuer  string
+	sources       []Source
+	vary          string
+	cookies       cookies
+	crossOrigin   http.CrossOriginProtection
 
 	keys    *jwks.Set
 	remote  remote
@@ -165,9 +181,13 @@ func New(config Config) (*Middleware, error) {
 		return nil, errors.New("stytchhttp: Config.MaxTokenAge is negative")
 	case c.Leeway < 0 || c.Leeway >= jwtLifetime:
 		return nil, fmt.Errorf("stytchhttp: Config.Leeway is %v, want 0 to under %v", c.Leeway, jwtLifetime)
+	case c.ExtendBy != 0 && (c.ExtendBy < minDuration || c.ExtendBy > maxDuration || c.ExtendBy%time.Minute != 0):
+		return nil, fmt.Errorf("stytchhttp: Config.ExtendBy is %v, want whole minutes from %v to %v", c.ExtendBy, minDuration, maxDuration)
 	case c.StaleGrace < 0:
 		return nil, errors.New("stytchhttp: Config.StaleGrace is negative")
 	}
+
+	m.extendMinutes = int(c.ExtendBy / time.Minute)
 
 	baseURL := testURL
 	if live {

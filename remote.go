@@ -42,6 +42,8 @@ type Authenticator interface {
 // AuthenticateRequest carries exactly one of the two tokens.
 type AuthenticateRequest struct {
 	Tokens Tokens
+	// SessionDurationMinutes extends the session to this from now: 5 to 527040. 0: it is not extended.
+	SessionDurationMinutes int
 }
 
 // AuthenticateResponse is Stytch's answer about a session that lives.
@@ -120,11 +122,11 @@ type remote struct {
 	report        func(ctx context.Context, e Event)
 }
 
-// authenticate asks about the one token in tokens.
-func (c *remote) authenticate(ctx context.Context, tokens Tokens) (AuthenticateResponse, error) {
+// authenticate asks about one token.
+func (c *remote) authenticate(ctx context.Context, request AuthenticateRequest) (AuthenticateResponse, error) {
 	var response AuthenticateResponse
 	err := c.call(ctx, EventAuthenticateCall, func(ctx context.Context) (err error) {
-		response, err = c.authenticator.AuthenticateSession(ctx, AuthenticateRequest{Tokens: tokens})
+		response, err = c.authenticator.AuthenticateSession(ctx, request)
 		if err == nil && response.Session == nil {
 			err = fmt.Errorf("%w: no session", errUnreadable)
 		}
@@ -229,13 +231,18 @@ func newHTTPClient() *http.Client {
 
 func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-type authenticateBody struct {
+// sessionBody is the body of both calls.
+type sessionBody struct {
+	SessionID    string `json:"session_id,omitempty"`
 	SessionToken string `json:"session_token,omitempty"`
 	SessionJWT   string `json:"session_jwt,omitempty"`
+	Minutes      int    `json:"session_duration_minutes,omitempty"`
 }
 
 func (c *client) AuthenticateSession(ctx context.Context, request AuthenticateRequest) (AuthenticateResponse, error) {
-	body, err := c.post(ctx, "/v1/sessions/authenticate", authenticateBody(request.Tokens))
+	body, err := c.post(ctx, "/v1/sessions/authenticate", sessionBody{
+		SessionToken: request.Tokens.SessionToken, SessionJWT: request.Tokens.SessionJWT, Minutes: request.SessionDurationMinutes,
+	})
 	if err != nil {
 		return AuthenticateResponse{}, err
 	}
@@ -258,10 +265,9 @@ func (c *client) AuthenticateSession(ctx context.Context, request AuthenticateRe
 }
 
 func (c *client) RevokeSession(ctx context.Context, request RevokeRequest) error {
-	_, err := c.post(ctx, "/v1/sessions/revoke", struct {
-		SessionID string `json:"session_id,omitempty"`
-		authenticateBody
-	}{request.SessionID, authenticateBody(request.Tokens)})
+	_, err := c.post(ctx, "/v1/sessions/revoke", sessionBody{
+		SessionID: request.SessionID, SessionToken: request.Tokens.SessionToken, SessionJWT: request.Tokens.SessionJWT,
+	})
 	return err
 }
 

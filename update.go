@@ -36,37 +36,43 @@ func (m *Middleware) UpdateSession(w http.ResponseWriter, r *http.Request, token
 		return errMalformed
 	}
 	ctx := r.Context()
-	session, via, err := m.login(ctx, &tokens)
+	v, err := m.login(ctx, &tokens)
 	if err != nil {
 		return err
 	}
-	if s := stateFrom(ctx); s != nil && s.owner == m {
+	return m.hand(w, r, tokens, v)
+}
+
+// hand gives an authenticated session to the browser and to this request.
+func (m *Middleware) hand(w http.ResponseWriter, r *http.Request, tokens Tokens, v verdict) error {
+	if err := m.cookies.write(w, r, tokens, v.session.expiresAt); err != nil {
+		return err
+	}
+	if s := stateFrom(r.Context()); s != nil && s.owner == m {
 		s.mu.Lock()
 		s.tokens, s.tokenErr = tokens, nil
-		s.session, s.via, s.err = session, via, nil
+		s.session, s.via, s.err = v.session, v.via, nil
 		s.mu.Unlock()
 	}
-	m.cookies.write(w, r, tokens, session.expiresAt)
 	return nil
 }
 
 // login authenticates tokens that Stytch just issued. A JWT that came with them must hold; one that is only out of its time
 // is replaced by the fresh one of the remote call.
-func (m *Middleware) login(ctx context.Context, tokens *Tokens) (*Session, Via, error) {
+func (m *Middleware) login(ctx context.Context, tokens *Tokens) (verdict, error) {
 	now := m.config.Now()
 	if tokens.SessionJWT != "" {
 		v, via, err := m.genuine(ctx, tokens.SessionJWT)
 		if errors.Is(err, ErrInvalidSession) {
-			return nil, "", err
+			return verdict{}, err
 		}
 		if err == nil && m.usable(v, now, byLifetime) {
 			return m.admit(v.session, via, now)
 		}
 	}
-	credential := Tokens{SessionToken: tokens.SessionToken}
-	response, err := m.ask(ctx, tokens.SessionToken, credential, now, byLifetime)
+	response, _, err := m.ask(ctx, question{credential: tokens.speaker()})
 	if err != nil {
-		return nil, "", err
+		return verdict{}, err
 	}
 	tokens.SessionJWT = ""
 	if isJWT(response.Tokens.SessionJWT) {
@@ -131,8 +137,8 @@ func (m *Middleware) sessionOf(ctx context.Context, tokens Tokens) (*Session, er
 			return nil, err
 		}
 	}
-	session, _, err := m.climb(ctx, Tokens{SessionToken: tokens.SessionToken}, byLifetime)
-	return session, err
+	v, err := m.climb(ctx, Tokens{SessionToken: tokens.SessionToken}, byLifetime)
+	return v.session, err
 }
 
 // RevokeSession logs somebody out by the session's id: it refuses the session here from now on and revokes it at Stytch. A
