@@ -179,7 +179,7 @@ func TestAnswers(t *testing.T) {
 					t.Errorf("%s: %q, want %q", name, a.Header.Get(name), value)
 				}
 			}
-			if a.Header.Get("Content-Type") != "application/problem+json" || a.Header.Get("Cache-Control") != "no-store" {
+			if a.Header.Get("Content-Type") != "application/problem+json" || a.Header.Get("Cache-Control") != "private, no-store" {
 				t.Errorf("header %v", a.Header)
 			}
 			if c.status == 401 && a.Header.Get("Www-Authenticate") == "" {

@@ -64,6 +64,7 @@ func (m *Middleware) hydrate(w http.ResponseWriter, r *http.Request) (*http.Requ
 	s := &state{Context: r.Context(), owner: m}
 	s.tokens, s.source, s.tokenErr = m.tokensOf(r)
 	header := w.Header()
+	s.header = header
 	if len(header["Vary"]) == 0 {
 		s.vary[0] = m.vary
 		header["Vary"] = s.vary[:]

@@ -25,6 +25,10 @@ var (
 	// code cross_origin. See Config.TrustedOrigins.
 	ErrCrossOrigin = errors.New("stytchhttp: cross-origin request: list the origin in Config.TrustedOrigins if it is yours")
 
+	// ErrInvalidRequest: a request to SessionHandler is not what is expected there. 400, 404, 405, 413 or 415. See
+	// [RequestError].
+	ErrInvalidRequest = errors.New("stytchhttp: invalid request")
+
 	// ErrUnavailable: nobody can say now whether the session lives: Stytch can't be reached, throttles, or answers
 	// something unreadable. 503 with Retry-After, code unavailable. See [UnavailableError].
 	ErrUnavailable = errors.New("stytchhttp: the session can't be checked now")
@@ -40,6 +44,7 @@ var (
 	errForeign   = fmt.Errorf("%w: not a session JWT of this project", ErrInvalidSession)
 	errSignature = fmt.Errorf("%w: the signature does not hold", ErrInvalidSession)
 	errRevoked   = fmt.Errorf("%w: the session is revoked", ErrInvalidSession)
+	errMixed     = fmt.Errorf("%w: the session token and the JWT are of two sessions", ErrInvalidSession)
 	errRefused   = fmt.Errorf("%w: refused by Stytch", ErrInvalidSession)
 )
 
@@ -58,6 +63,24 @@ func (e *UnavailableError) Error() string {
 
 // Unwrap makes the error an ErrUnavailable, and whatever its cause is.
 func (e *UnavailableError) Unwrap() []error { return []error{ErrUnavailable, e.Cause} }
+
+// RequestError is an [ErrInvalidRequest]. All its fields are shown to the caller.
+type RequestError struct {
+	// StatusCode is the answer's HTTP status.
+	StatusCode int
+	// Code is a short name for programs: invalid_request, not_found, method_not_allowed, too_large, unsupported_media_type.
+	Code string
+	// Detail is a sentence for people.
+	Detail string
+}
+
+// Error returns the code and the detail.
+func (e *RequestError) Error() string {
+	return fmt.Sprintf("%v: %s: %s", ErrInvalidRequest, e.Code, e.Detail)
+}
+
+// Unwrap makes the error an ErrInvalidRequest.
+func (e *RequestError) Unwrap() error { return ErrInvalidRequest }
 
 const defaultRetryAfter = time.Second
 
@@ -89,6 +112,7 @@ type problem struct {
 //	ErrInvalidSession  401  invalid_session  WWW-Authenticate: Bearer error="invalid_token"
 //	ErrForbidden       403  forbidden        rule: which; for Bearer clients error="insufficient_scope"
 //	ErrCrossOrigin     403  cross_origin
+//	ErrInvalidRequest  4xx  as its RequestError says
 //	ErrUnavailable     503  unavailable      Retry-After, in seconds
 //
 // The body is application/problem+json (RFC 9457) with the members title, status, detail, code and, for forbidden, rule.
@@ -99,7 +123,10 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 		Detail: "The request could not be handled."}
 	header := w.Header()
 	bearer := r.Header.Get("Authorization") != ""
+	var request *RequestError
 	switch {
+	case errors.As(err, &request):
+		p = problem{Title: http.StatusText(request.StatusCode), Status: request.StatusCode, Code: request.Code, Detail: request.Detail}
 	case errors.Is(err, ErrUnavailable):
 		p = problem{Title: "Service Unavailable", Status: http.StatusServiceUnavailable, Code: "unavailable",
 			Detail: "The session can't be checked right now. Nobody was logged out; try again."}
@@ -129,7 +156,7 @@ func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	body, _ := json.Marshal(p) // strings and an int: it can't fail
 	header.Set("Content-Type", "application/problem+json")
-	header.Set("Cache-Control", "no-store")
+	noStore(header)
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(append(body, '\n'))

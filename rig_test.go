@@ -87,7 +87,7 @@ type answer struct {
 var whoami = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	out := map[string]any{"via": stytchhttp.ViaFrom(r.Context())}
 	if s, ok := stytchhttp.SessionFrom(r.Context()); ok {
-		out["user"], out["session"] = s.UserID(), s.ID()
+		out["user"], out["session_id"] = s.UserID(), s.ID()
 		if claims, err := stytchhttp.ClaimsFrom[map[string]any](r.Context()); err == nil {
 			out["claims"] = claims
 		}
@@ -106,9 +106,10 @@ func send(t testing.TB, h http.Handler, r *http.Request) answer {
 	h.ServeHTTP(w, r)
 	a := answer{Response: w.Result(), Body: w.Body.String()}
 	var body struct {
-		User, Session, Err, Code, Rule string
-		Via                            stytchhttp.Via
-		Claims                         json.RawMessage
+		User, Err, Code, Rule string
+		Session               string `json:"session_id"`
+		Via                   stytchhttp.Via
+		Claims                json.RawMessage
 	}
 	if len(a.Body) > 0 && a.Body[0] == '{' {
 		if err := json.Unmarshal([]byte(a.Body), &body); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -182,9 +183,10 @@ type state struct {
 	context.Context
 	owner *Middleware
 
-	source   Source    // where the tokens come from; zero if there are none
-	tokenErr error     // why there is no usable token: ErrNoSession or ErrInvalidSession
-	vary     [1]string // backs the answer's Vary header
+	source   Source      // where the tokens come from; zero if there are none
+	header   http.Header // of the answer
+	tokenErr error       // why there is no usable token: ErrNoSession or ErrInvalidSession
+	vary     [1]string   // backs the answer's Vary header
 
 	mu      sync.Mutex
 	tokens  Tokens
