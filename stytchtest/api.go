@@ -32,8 +32,11 @@ var (
 	errRoute         = apiError{404, "route_not_found", "There is no such route."}
 )
 
-// ServeHTTP answers as Stytch's backend API does.
+// ServeHTTP answers as Stytch's API does, to backends and to browsers.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if allowOrigin(w, r) {
+		return
+	}
 	endpoint, handle := s.route(r)
 	s.mu.Lock()
 	switch endpoint {
@@ -47,6 +50,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.calls.JWKS++
 	case Policy:
 		s.calls.Policy++
+	case SDK:
+		s.calls.SDK++
+		if r.URL.Path == "/sdk/v1/sessions/authenticate" {
+			s.calls.SDKAuthenticate++
+		}
 	}
 	faults := s.faults[endpoint]
 	s.mu.Unlock()
@@ -61,6 +69,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if fault(w, r, s.quit) {
 			return
 		}
+	}
+	if endpoint == SDK {
+		s.serveSDK(w, r)
+		return
 	}
 	if endpoint != JWKS {
 		id, secret, ok := r.BasicAuth()
@@ -85,6 +97,9 @@ type handler func(*http.Request) (map[string]any, *apiError)
 
 // route returns what a request asks for. The handler is called with the lock held.
 func (s *Server) route(r *http.Request) (Endpoint, handler) {
+	if strings.HasPrefix(r.URL.Path, "/sdk/v1/") {
+		return SDK, nil
+	}
 	switch r.Method + " " + r.URL.Path {
 	case "POST /v1/sessions/authenticate":
 		return Authenticate, s.authenticate
@@ -174,6 +189,15 @@ func (s *Server) authenticate(r *http.Request) (map[string]any, *apiError) {
 		}
 		verdict = map[string]any{"authorized": true, "granting_roles": granting}
 	}
+	answer, failure := s.refresh(found, request)
+	if failure == nil {
+		answer["verdict"] = verdict
+	}
+	return answer, failure
+}
+
+// refresh notes that the session was used, changes what the request asks to change, and returns it with a fresh JWT.
+func (s *Server) refresh(found *session, request sessionRequest) (map[string]any, *apiError) {
 	now := s.now().Truncate(time.Second)
 	if m := request.Minutes; m != nil {
 		if *m < minSessionMinutes || *m > maxSessionMinutes {
@@ -197,7 +221,6 @@ func (s *Server) authenticate(r *http.Request) (map[string]any, *apiError) {
 		"session_token": found.token,
 		"session_jwt":   s.jwtFor(found),
 		"user":          found.user(),
-		"verdict":       verdict,
 	}, nil
 }
 

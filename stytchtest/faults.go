@@ -18,9 +18,10 @@ const (
 	Get          Endpoint = "get"          // GET /v1/sessions
 	JWKS         Endpoint = "jwks"         // GET /v1/sessions/jwks/{project_id}
 	Policy       Endpoint = "policy"       // GET /v1/rbac/policy
+	SDK          Endpoint = "sdk"          // all of /sdk/v1, which browsers call
 )
 
-var allEndpoints = []Endpoint{Authenticate, Revoke, Get, JWKS, Policy}
+var allEndpoints = []Endpoint{Authenticate, Revoke, Get, JWKS, Policy, SDK}
 
 // Fault does something to a request before it is handled. It returns true if it has answered, or that is nobody's concern
 // any more; false lets the request go on. quit is closed when the server is closed.

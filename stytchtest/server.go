@@ -1,5 +1,5 @@
-// Package stytchtest is a Stytch for tests: an in-process server that speaks the backend API which package stytchhttp and
-// Stytch's own SDKs use, with real RS256 tokens, sessions that expire, keys that rotate, a clock that moves, counted calls
+// Package stytchtest is a Stytch for tests: an in-process server that speaks the APIs which package stytchhttp and Stytch's own
+// SDKs for backends and browsers use, with real RS256 tokens, sessions that expire, keys that rotate, a clock that moves, counted calls
 // and faults that can be switched on and off.
 //
 //	srv := stytchtest.NewServer(t)
@@ -52,6 +52,8 @@ type Server struct {
 	// ProjectID and Secret are the project's credentials.
 	ProjectID string
 	Secret    string
+	// PublicToken is the project's credential for browser SDKs.
+	PublicToken string
 
 	http *http.Server
 	done chan struct{} // closed when http has ended
@@ -71,6 +73,9 @@ type Server struct {
 // Calls counts the calls that reached the server, answered or not.
 type Calls struct {
 	Authenticate, Revoke, Get, JWKS, Policy int
+
+	// SDK counts all calls of browser SDKs, telemetry included, and SDKAuthenticate those about the session.
+	SDK, SDKAuthenticate int
 }
 
 type signingKey struct {
@@ -124,13 +129,14 @@ func Start() (*Server, error) {
 // New returns a server that listens nowhere: it is an http.Handler, to be mounted or called directly. Its URL is empty.
 func New() *Server {
 	s := &Server{
-		ProjectID: "project-test-" + newUUID(),
-		Secret:    "secret-test-" + randomToken(24),
-		quit:      make(chan struct{}),
-		sessions:  make(map[string]*session),
-		byToken:   make(map[string]*session),
-		faults:    make(map[Endpoint][]Fault),
-		policy:    defaultPolicy(),
+		ProjectID:   "project-test-" + newUUID(),
+		Secret:      "secret-test-" + randomToken(24),
+		PublicToken: "public-token-test-" + newUUID(),
+		quit:        make(chan struct{}),
+		sessions:    make(map[string]*session),
+		byToken:     make(map[string]*session),
+		faults:      make(map[Endpoint][]Fault),
+		policy:      defaultPolicy(),
 	}
 	s.keys = []signingKey{s.newKey()}
 	return s
