@@ -1,7 +1,7 @@
 # Every module of the repository; the core comes first.
 MODULES := . e2e
 
-.PHONY: demo test lint setup
+.PHONY: demo test e2e lint setup
 
 # The demo, on an embedded Stytch: nothing but Go is needed.
 demo:
@@ -13,6 +13,11 @@ test: setup
 		echo "== go test -race ./... in $$module"; \
 		(cd $$module && go test -race -count=1 -timeout=10m ./...); \
 	done
+
+# Of these, the ones with Stytch's real SDKs, for Node and in a real Chromium. Screenshots go to stytchhttp-e2e in the
+# system's folder for temporary files.
+e2e: setup
+	cd e2e && go test -race -count=1 -timeout=10m ./...
 
 # gofmt, go vet and staticcheck.
 lint:

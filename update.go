@@ -96,8 +96,9 @@ func (m *Middleware) Revoke(w http.ResponseWriter, r *http.Request) error {
 		s = &state{}
 		s.tokens, s.source, s.tokenErr = m.tokensOf(r)
 	}
-	if err := m.sameOrigin(r, s.source); err != nil {
-		return err
+	// Even a request without any cookie: SameSite withholds them from another site's form, whose answer would remove them.
+	if s.source.kind != sourceBearer && m.crossOrigin.Check(r) != nil {
+		return ErrCrossOrigin
 	}
 	m.cookies.clear(w, r)
 
