@@ -2,11 +2,13 @@ package stytchhttp_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"time"
 
 	"github.com/stytchhttp/stytchhttp"
@@ -255,4 +257,56 @@ func ExampleWriteProblem() {
 	// Output:
 	// 303
 	// 401
+}
+
+func ExampleMiddleware_SessionHandler() {
+	srv, auth, done := exampleSetup()
+	defer done()
+	mux := http.NewServeMux()
+	mux.Handle("/session/", auth.SessionHandler("/session"))
+
+	r := httptest.NewRequest("POST", "/session/authenticate", strings.NewReader(`{"session_duration_minutes": 60}`))
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", "Bearer "+srv.Login("user-test-ada").SessionToken)
+	w := httptest.NewRecorder()
+	mux.ServeHTTP(w, r)
+	var answer struct {
+		Session struct {
+			UserID string `json:"user_id"`
+		} `json:"session"`
+		ExpiresIn int `json:"expires_in"`
+	}
+	if err := json.NewDecoder(w.Body).Decode(&answer); err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(w.Code, answer.Session.UserID, answer.ExpiresIn > 3500)
+	// Output: 200 user-test-ada true
+}
+
+func ExampleHydrationScript() {
+	// A page rendered by the server, whose cookies the browser SDK can't read.
+	srv, auth, done := exampleSetup(func(c *stytchhttp.Config) {
+		c.Cookies = stytchhttp.CookieConfig{Mode: stytchhttp.CookiesSealed, Keys: []stytchhttp.CookieKey{stytchhttp.GenerateCookieKey()}}
+	})
+	defer done()
+	page := auth.Protect()(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		nonce := "c3R5dGNo" // of this answer's Content-Security-Policy
+		script, err := stytchhttp.HydrationScript(r.Context(), nonce)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Fprint(w, strings.Split(string(script), "{")[0]) // html/template takes it as {{.}}
+	}))
+	show(page, "/", srv.Login("user-test-ada").SessionToken)
+	// Output: 200 <script nonce="c3R5dGNo">window.stytchHydrate=function(stytch)
+}
+
+func ExampleGenerateCookieKey() {
+	key := stytchhttp.GenerateCookieKey()
+	fmt.Println(key) // it prints redacted
+	stored := string(key)
+	fmt.Println(len(stored)) // keep this in an environment variable
+	// Output:
+	// [redacted]
+	// 86
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -86,6 +87,71 @@ func TestBackendAPI(t *testing.T) {
 	}
 	if _, answer := call(t, srv, srv.Secret, "GET", "/v1/rbac/policy", nil); answer["policy"].(m)["roles"] == nil {
 		t.Errorf("policy: %v", answer)
+	}
+}
+
+func TestBrowserAPI(t *testing.T) {
+	srv := stytchtest.NewServer(t)
+	tokens := srv.Login("user-test-ada")
+	send := func(method, path, public, session, body string) (int, http.Header, map[string]any) {
+		t.Helper()
+		req, err := http.NewRequest(method, srv.URL+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.SetBasicAuth(public, session)
+		req.Header.Set("Origin", "http://localhost:3000")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		answer := map[string]any{}
+		if resp.StatusCode != http.StatusNoContent {
+			if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return resp.StatusCode, resp.Header, answer
+	}
+	public := srv.PublicToken
+	cases := []struct {
+		name, method, path, public, session, body string
+		status                                    int
+		member                                    string // of data, or the error_type
+	}{
+		{"bootstrap without a session", "GET", "/sdk/v1/projects/bootstrap/" + public, public, public, "", 200, "rbac_policy"},
+		{"bootstrap with one", "GET", "/sdk/v1/projects/bootstrap/" + public, public, tokens.SessionToken, "", 200, "vertical"},
+		{"authenticate", "POST", "/sdk/v1/sessions/authenticate", public, tokens.SessionToken, `{}`, 200, "session_jwt"},
+		{"authenticate and extend", "POST", "/sdk/v1/sessions/authenticate", public, tokens.SessionToken, `{"session_duration_minutes":60}`, 200, "user"},
+		{"extend too little", "POST", "/sdk/v1/sessions/authenticate", public, tokens.SessionToken, `{"session_duration_minutes":1}`, 400, "invalid_session_duration_minutes"},
+		{"users/me", "GET", "/sdk/v1/users/me", public, tokens.SessionToken, "", 200, "emails"},
+		{"without a session", "POST", "/sdk/v1/sessions/authenticate", public, public, `{}`, 401, "user_unauthenticated"},
+		{"with an unknown token", "POST", "/sdk/v1/sessions/authenticate", public, "unknown", `{}`, 404, "session_not_found"},
+		{"with another public token", "POST", "/sdk/v1/sessions/authenticate", "public-token-test-x", tokens.SessionToken, `{}`, 401, "unauthorized_credentials"},
+		{"revoke", "POST", "/sdk/v1/sessions/revoke", public, tokens.SessionToken, "", 200, "request_id"},
+		{"a revoked session", "POST", "/sdk/v1/sessions/authenticate", public, tokens.SessionToken, `{}`, 404, "session_not_found"},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			status, header, answer := send(c.method, c.path, c.public, c.session, c.body)
+			data, _ := answer["data"].(map[string]any)
+			if status != c.status || (status == 200 && data[c.member] == nil) || (status != 200 && answer["error_type"] != c.member) {
+				t.Errorf("got %d %v", status, answer)
+			}
+			if header.Get("Access-Control-Allow-Origin") != "http://localhost:3000" || header.Get("Access-Control-Allow-Credentials") != "true" {
+				t.Errorf("CORS: %v", header)
+			}
+		})
+	}
+	if status, _, answer := send("POST", "/sdk/v1/events", "", "", `[]`); status != 200 || answer["data"] == nil {
+		t.Errorf("events: %d %v", status, answer)
+	}
+	if status, header, _ := send("OPTIONS", "/sdk/v1/sessions/authenticate", "", "", ""); status != 204 || header.Get("Access-Control-Allow-Headers") == "" {
+		t.Errorf("preflight: %d %v", status, header)
+	}
+	if calls := srv.Calls(); calls.SDK != 12 || calls.SDKAuthenticate != 7 || calls.Authenticate != 0 {
+		t.Errorf("calls: %+v", calls)
 	}
 }
 
