@@ -257,6 +257,32 @@ func TestExtendBySlidesTheSession(t *testing.T) {
 	send(t, h, get(cookies(tokens))).want(t, 401, "invalid_session")
 }
 
+func TestOnlyTheRequestThatExtendedTheSessionRenewsItsCookies(t *testing.T) {
+	g := newRig(t, func(c *stytchhttp.Config) { c.ExtendBy = time.Hour })
+	h := g.auth.Authenticate(whoami)
+	tokens := g.srv.Login("user-test-ada")
+	g.srv.Advance(6 * time.Minute)
+	release := make(chan struct{})
+	g.srv.Break(stytchtest.Hold(release), stytchtest.Authenticate)
+	answers := make(chan answer, 20)
+	for range cap(answers) {
+		go func() { answers <- send(t, h, get(cookies(tokens))) }()
+	}
+	eventually(t, func() bool { return g.srv.Calls().Authenticate == 1 })
+	close(release)
+	renewed := 0
+	for range cap(answers) {
+		if a := <-answers; a.StatusCode != 200 {
+			t.Error(a.Body)
+		} else if len(a.Cookies()) > 0 {
+			renewed++
+		}
+	}
+	if renewed != 1 || g.srv.Calls().Authenticate != 1 {
+		t.Errorf("%d answers renew cookies, after %d calls", renewed, g.srv.Calls().Authenticate)
+	}
+}
+
 func TestExtendByIsWholeMinutesWithinStytchsBounds(t *testing.T) {
 	for _, d := range []time.Duration{-time.Hour, time.Minute, 90 * time.Second, 527041 * time.Minute, 10*time.Minute + time.Second} {
 		_, err := stytchhttp.New(stytchhttp.Config{ProjectID: "project-test-1", Secret: "s", ExtendBy: d})

@@ -1,8 +1,11 @@
 package stytchhttp_test
 
 import (
+	"bytes"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"maps"
 	"net/http"
 	"strings"
@@ -89,7 +92,15 @@ func TestASignatureAloneMakesNoSession(t *testing.T) {
 		{"a session claim without an id", nil, withSession(object{"id": ""}), false},
 		{"a session claim with roles that are no strings", nil, withSession(object{"roles": []int{1}}), false},
 		{"a B2B token", nil, object{"https://stytch.com/organization": object{"organization_id": "o", "slug": "s"}}, false},
-		{"another algorithm named", object{"alg": "RS384"}, object{}, false},
+		{"RS384 with a signature that holds", object{"alg": "RS384"}, object{}, false},
+		{"RS512 with a signature that holds", object{"alg": "RS512"}, object{}, false},
+		{"PS256 with a signature that holds", object{"alg": "PS256"}, object{}, false},
+		{"ES256 named", object{"alg": "ES256"}, object{}, false},
+		{"no algorithm at all", object{"alg": nil}, object{}, false},
+		{"an algorithm that is a list", object{"alg": []string{"RS256"}}, object{}, false},
+		{"another algorithm beside it, in capitals", object{"ALG": "none"}, object{}, true},
+		{"keys of its own", object{"jwk": object{"kty": "oct"}, "jku": "https://evil.example/jwks", "x5u": "https://evil.example/x5u",
+			"x5c": []string{"AAAA"}}, object{}, true}, // left unread: the project's key signed it
 		{"no algorithm", object{"alg": "none"}, object{}, false},
 		{"the algorithm in lower case", object{"alg": "rs256"}, object{}, false},
 		{"a kid that is a number", object{"kid": 1}, object{}, false},
@@ -133,9 +144,9 @@ func TestForgeriesAreRefusedWithoutACall(t *testing.T) {
 		maps.Copy(changed, change)
 		return enc(changed)
 	}
-	hmac := func(alg jwt.SigningMethod, key string) string {
+	hmac := func(alg jwt.SigningMethod, key []byte) string {
 		text := withHeader(object{"alg": alg.Alg()}) + "." + parts[1]
-		signature, err := alg.Sign(text, []byte(key))
+		signature, err := alg.Sign(text, key)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,8 +161,6 @@ func TestForgeriesAreRefusedWithoutACall(t *testing.T) {
 		"alg none without a signature":     withHeader(object{"alg": "none"}) + "." + parts[1] + ".",
 		"alg none with one":                withHeader(object{"alg": "none"}) + "." + parts[1] + "." + parts[2],
 		"alg nOnE":                         withHeader(object{"alg": "nOnE"}) + "." + parts[1] + "." + parts[2],
-		"HMAC with the kid":                hmac(jwt.SigningMethodHS256, head["kid"].(string)),
-		"HMAC with nothing":                hmac(jwt.SigningMethodHS512, "x"),
 		"another payload":                  parts[0] + "." + enc(claimsOf(t, genuine, object{"sub": "user-test-root"})) + "." + parts[2],
 		"another's signature":              parts[0] + "." + parts[1] + "." + other[2],
 		"another's payload":                parts[0] + "." + other[1] + "." + parts[2],
@@ -173,6 +182,33 @@ func TestForgeriesAreRefusedWithoutACall(t *testing.T) {
 		"a session token that is too long": strings.Repeat("A", 300),
 		"a session token with a space":     "abc def",
 	}
+	// The public key as an HMAC's secret, in every form in which somebody might have it.
+	public := g.srv.PublicKey()
+	spki, err := x509.MarshalPKIXPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs1 := x509.MarshalPKCS1PublicKey(public)
+	secrets := map[string][]byte{
+		"kid": []byte(head["kid"].(string)), "empty": {}, "modulus": public.N.Bytes(), "modulus in base64url": []byte(base64.RawURLEncoding.EncodeToString(public.N.Bytes())),
+		"SPKI": spki, "SPKI in PEM": pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki}),
+		"PKCS 1": pkcs1, "PKCS 1 in PEM": pem.EncodeToMemory(&pem.Block{Type: "RSA PUBLIC KEY", Bytes: pkcs1}),
+		"PEM without the last line break": bytes.TrimSpace(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: spki})),
+	}
+	for name, secret := range secrets {
+		for _, alg := range []jwt.SigningMethod{jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512} {
+			forgeries[alg.Alg()+" with "+name] = hmac(alg, secret)
+		}
+	}
+	for _, alg := range []string{"None", "NONE", "nONE", "none ", "", "HS256", "RS256\x00", "rs256"} {
+		forgeries["alg "+alg] = withHeader(object{"alg": alg}) + "." + parts[1] + "." + parts[2]
+	}
+	// A member twice: whichever a parser takes, the signature is over both.
+	twice := `{"alg":"RS256","alg":"none","kid":"` + head["kid"].(string) + `"}`
+	forgeries["alg twice"] = base64.RawURLEncoding.EncodeToString([]byte(twice)) + "." + parts[1] + "."
+	forgeries["sub twice"] = parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(payload(parts[1]), "{", `{"sub":"user-test-root",`, 1))) + "." + parts[2]
+	forgeries["nested deeper than any parser goes"] = parts[0] + "." + base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat(`{"a":`, 2000))) + "." + parts[2]
+
 	for name, forged := range forgeries {
 		send(t, h, get(bearer(forged))).want(t, 401, "invalid_session")
 		r := get()
@@ -185,6 +221,11 @@ func TestForgeriesAreRefusedWithoutACall(t *testing.T) {
 		t.Errorf("they cost calls: %+v", calls)
 	}
 	send(t, h, get(bearer(genuine))).want(t, 200, "local")
+}
+
+func payload(part string) string {
+	raw, _ := base64.RawURLEncoding.DecodeString(part)
+	return string(raw)
 }
 
 // Beside a session token a forged JWT is no reason to log somebody out, and is not passed on.

@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -314,7 +315,7 @@ func (s *Server) jwtFor(of *session) string {
 }
 
 // Sign signs any claims with the project's current key, for tests of what must not pass. header's members replace those of
-// an ordinary header: alg RS256, typ JWT, kid.
+// an ordinary header: alg RS256, typ JWT, kid. An alg of the RSA families (RS384, PS256, …) is really signed by.
 func (s *Server) Sign(header, claims map[string]any) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -323,7 +324,13 @@ func (s *Server) Sign(header, claims map[string]any) string {
 
 func (s *Server) sign(header, claims map[string]any) string {
 	current := s.keys[len(s.keys)-1]
-	token := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims(claims))
+	var method jwt.SigningMethod = jwt.SigningMethodRS256
+	if alg, _ := header["alg"].(string); strings.HasPrefix(alg, "RS") || strings.HasPrefix(alg, "PS") {
+		if named := jwt.GetSigningMethod(alg); named != nil {
+			method = named
+		}
+	}
+	token := jwt.NewWithClaims(method, jwt.MapClaims(claims))
 	token.Header["kid"] = current.kid
 	maps.Copy(token.Header, header)
 	signed, err := token.SignedString(current.key)
@@ -331,6 +338,13 @@ func (s *Server) sign(header, claims map[string]any) string {
 		panic("stytchtest: claims that can't be encoded: " + err.Error())
 	}
 	return signed
+}
+
+// PublicKey returns the project's current public key, for tests of forgeries that misuse it.
+func (s *Server) PublicKey() *rsa.PublicKey {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return &s.keys[len(s.keys)-1].key.PublicKey
 }
 
 // RotateKeys makes a new key the one that signs. The old ones are served on until RetireKeys.
