@@ -1,7 +1,7 @@
 # Every module of the repository; the core comes first.
 MODULES := . e2e
 
-.PHONY: demo test e2e lint setup
+.PHONY: demo test e2e fuzz lint setup
 
 # The demo, on an embedded Stytch: nothing but Go is needed.
 demo:
@@ -18,6 +18,16 @@ test: setup
 # system's folder for temporary files.
 e2e: setup
 	cd e2e && go test -race -count=1 -timeout=10m ./...
+
+# Each fuzz target for FUZZTIME. What it finds is kept in testdata/fuzz, and from then on part of the tests.
+FUZZTIME := 1m
+fuzz:
+	@set -e; for package in . ./jwks; do \
+		for target in $$(go test -list '^Fuzz' $$package | grep '^Fuzz'); do \
+			echo "== $$target in $$package"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
 
 # gofmt, go vet and staticcheck.
 lint:
