@@ -38,13 +38,11 @@ func (m *Middleware) SessionHandler(prefix string) http.Handler {
 	prefix = strings.TrimSuffix(prefix, "/")
 	return m.Hydrate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		noStore(w.Header())
-		path, ok := strings.CutPrefix(r.URL.Path, prefix)
-		if !ok {
-			path = "?"
-		}
 		var err error
-		switch strings.TrimPrefix(path, "/") {
-		case "":
+		switch path, ok := strings.CutPrefix(r.URL.Path, prefix); {
+		case !ok:
+			err = errNoRoute
+		case path == "", path == "/":
 			switch r.Method {
 			case http.MethodGet, http.MethodHead:
 				err = m.getSession(w, r)
@@ -53,15 +51,11 @@ func (m *Middleware) SessionHandler(prefix string) http.Handler {
 			default:
 				err = wrongMethod(w, "GET, HEAD, PUT")
 			}
-		case "authenticate":
+		case path == "/authenticate":
 			err = m.onPost(w, r, m.postAuthenticate)
-		case "revoke":
+		case path == "/revoke":
 			err = m.onPost(w, r, m.postRevoke)
-		case "tokens":
-			if m.config.NoTokensEndpoint {
-				err = errNoRoute
-				break
-			}
+		case path == "/tokens" && !m.config.NoTokensEndpoint:
 			err = m.onPost(w, r, m.postTokens)
 		default:
 			err = errNoRoute

@@ -116,6 +116,7 @@ func TestSessionEndpointsRefuse(t *testing.T) {
 	}{
 		{"get without a session", ask("GET", "/session/", ""), 401, "no_session"},
 		{"another path", ask("GET", "/session/other", ""), 404, "not_found"},
+		{"no slash after the prefix", ask("POST", "/sessionrevoke", "", mine), 404, "not_found"},
 		{"another prefix", ask("GET", "/other/", ""), 404, "not_found"},
 		{"a wrong method", ask("DELETE", "/session/", "", mine), 405, "method_not_allowed"},
 		{"tokens by GET", ask("GET", "/session/tokens", "", mine), 405, "method_not_allowed"},
