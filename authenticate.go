@@ -149,18 +149,23 @@ func (m *Middleware) climb(ctx context.Context, tokens Tokens, maxAge time.Durat
 	}
 
 	// Rung 3: it was exchanged for a fresh JWT before.
-	if fresh, ok := m.memory.exchange(credential.value()); ok {
+	fresh, vouched := m.memory.exchange(credential.value())
+	if vouched {
 		if v, _, err := m.genuine(ctx, fresh); err == nil && m.usable(v, now, maxAge) {
 			return m.admit(v.session, ViaExchanged, now)
 		}
 	}
 
 	// Rung 4: Stytch is asked.
-	q := question{credential: credential, minutes: m.extendMinutes}
+	q := question{credential: credential, minutes: m.extendMinutes, vouched: vouched || credential.SessionJWT != ""}
 	if maxAge != byLifetime {
 		q.notBefore = now.Add(-maxAge)
 	}
 	response, led, err := m.ask(ctx, q)
+	if genuine != nil && errors.Is(err, errNoCredit) {
+		q.credential, q.vouched = Tokens{SessionJWT: tokens.SessionJWT}, true
+		response, led, err = m.ask(ctx, q)
+	}
 	if err == nil {
 		v, err := m.admit(response.Session, ViaRemote, now)
 		if err == nil && led && m.extendMinutes > 0 {
@@ -228,6 +233,7 @@ type question struct {
 	credential Tokens    // one of the two
 	notBefore  time.Time // an older answer won't do; zero: any that is under way will
 	minutes    int       // by which the session is extended from now; 0: it is not
+	vouched    bool      // it comes from Stytch: it was accepted before, or is a genuine JWT
 }
 
 // speaker returns the one token that stands for both: the session token, if there is one.
@@ -249,9 +255,17 @@ func (m *Middleware) ask(ctx context.Context, q question) (response Authenticate
 		return AuthenticateResponse{}, false, errRefused
 	}
 	f, led := m.flights.join(flightKey{key, q.minutes}, q.notBefore, m.config.Now, func() (response AuthenticateResponse, err error) {
+		if !q.vouched && !m.credit.spend() {
+			return AuthenticateResponse{}, &UnavailableError{Cause: errNoCredit}
+		}
 		ctx, cancel := m.detach(ctx)
 		defer cancel()
 		response, err = m.remote.authenticate(ctx, AuthenticateRequest{Tokens: q.credential, SessionDurationMinutes: q.minutes})
+		if !q.vouched && err == nil {
+			m.credit.giveBack(2)
+		} else if !q.vouched && errors.Is(err, ErrUnavailable) {
+			m.credit.giveBack(1)
+		}
 		switch {
 		case err == nil:
 			m.memory.keepExchange(key, response.Tokens.SessionJWT)
@@ -276,7 +290,9 @@ func (m *Middleware) confirm(ctx context.Context, tokens Tokens, minutes int) (A
 			return AuthenticateResponse{}, err
 		}
 	}
-	response, _, err := m.ask(ctx, question{credential: tokens.speaker(), notBefore: now, minutes: minutes})
+	response, _, err := m.ask(ctx, question{
+		credential: tokens.speaker(), notBefore: now, minutes: minutes, vouched: tokens.SessionToken == "",
+	})
 	if err != nil {
 		return AuthenticateResponse{}, err
 	}

@@ -44,8 +44,9 @@ func newMemory(size int, now func() time.Time) memory {
 			}),
 		})
 		m.exchanged = otter.Must(&otter.Options[string, string]{
-			MaximumSize:      size,
-			ExpiryCalculator: otter.ExpiryWriting[string, string](jwtLifetime),
+			MaximumSize: size,
+			// Twice as long as its JWT holds: that Stytch knew the credential is worth remembering.
+			ExpiryCalculator: otter.ExpiryWriting[string, string](2 * jwtLifetime),
 		})
 	}
 	return m

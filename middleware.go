@@ -122,6 +122,7 @@ type Middleware struct {
 	keys    *jwks.Set
 	remote  remote
 	flights flights
+	credit  credit
 	memory  memory
 	revoked revocations
 

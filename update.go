@@ -70,7 +70,7 @@ func (m *Middleware) login(ctx context.Context, tokens *Tokens) (verdict, error)
 			return m.admit(v.session, via, now)
 		}
 	}
-	response, _, err := m.ask(ctx, question{credential: tokens.speaker()})
+	response, _, err := m.ask(ctx, question{credential: tokens.speaker(), vouched: true})
 	if err != nil {
 		return verdict{}, err
 	}
