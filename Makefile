@@ -1,7 +1,7 @@
 # Every module of the repository; the core comes first.
 MODULES := . e2e
 
-.PHONY: demo test e2e fuzz lint setup
+.PHONY: demo test e2e soak fuzz lint setup
 
 # The demo, on an embedded Stytch: nothing but Go is needed.
 demo:
@@ -18,6 +18,11 @@ test: setup
 # system's folder for temporary files.
 e2e: setup
 	cd e2e && go test -race -count=1 -timeout=10m ./...
+
+# A server under load for SOAK while keys rotate, Stytch flaps, sessions are revoked and the clock jumps.
+SOAK := 3m
+soak:
+	SOAK=$(SOAK) go test -race -count=1 -timeout=1h -v -run '^TestSoak$$' .
 
 # Each fuzz target for FUZZTIME. What it finds is kept in testdata/fuzz, and from then on part of the tests.
 FUZZTIME := 1m
