@@ -6,7 +6,7 @@ import (
 )
 
 const (
-	maxTokenBytes = 256         // a session token has about 44
+	maxTokenBytes = 255         // a session token has about 44
 	maxJWTBytes   = 16 << 10    // 4 KB of custom claims make a JWT of about 7 KB
 	undefinedJWT  = "undefined" // what the browser SDK's updateSession writes when it is given no JWT
 )

@@ -100,7 +100,7 @@ var errSerial = errors.New("not a session's tokens")
 
 func (tokenSerializer) Serialize(src any) ([]byte, error) {
 	tokens, ok := src.(*Tokens)
-	if !ok || len(tokens.SessionToken) > maxTokenBytes-1 {
+	if !ok || len(tokens.SessionToken) > maxTokenBytes {
 		return nil, errSerial
 	}
 	out := make([]byte, 0, 1+len(tokens.SessionToken)+len(tokens.SessionJWT))
