@@ -81,16 +81,23 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
+	if body, ok := s.answer(w, r, handle); ok {
+		writeJSON(w, http.StatusOK, body)
+	}
+}
+
+// answer lets handle make the body of a 200 answer, or writes the error that it returns.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, handle handler) (body map[string]any, ok bool) {
 	s.mu.Lock()
 	body, failure := handle(r)
 	s.mu.Unlock()
 	if failure != nil {
 		writeError(w, *failure)
-		return
+		return nil, false
 	}
 	body["status_code"] = http.StatusOK
 	body["request_id"] = "request-id-test-" + newUUID()
-	writeJSON(w, http.StatusOK, body)
+	return body, true
 }
 
 type handler func(*http.Request) (map[string]any, *apiError)

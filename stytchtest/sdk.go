@@ -17,21 +17,15 @@ func (s *Server) serveSDK(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusOK, map[string]any{"data": map[string]any{}})
 		return
 	}
-	public, token, ok := r.BasicAuth()
-	if !ok || public != s.PublicToken {
+	public, token, given := r.BasicAuth()
+	if !given || public != s.PublicToken {
 		writeError(w, errCredentials)
 		return
 	}
-	s.mu.Lock()
-	body, failure := s.sdk(r, token)
-	s.mu.Unlock()
-	if failure != nil {
-		writeError(w, *failure)
-		return
+	body, ok := s.answer(w, r, func(r *http.Request) (map[string]any, *apiError) { return s.sdk(r, token) })
+	if ok {
+		writeJSON(w, http.StatusOK, map[string]any{"data": body})
 	}
-	body["status_code"] = http.StatusOK
-	body["request_id"] = "request-id-test-" + newUUID()
-	writeJSON(w, http.StatusOK, map[string]any{"data": body})
 }
 
 // sdk handles one call of a browser that holds this session token, or the public token in its place.

@@ -12,6 +12,10 @@ import (
 	"github.com/stytchhttp/stytchhttp/stytchtest"
 )
 
+var modes = map[stytchhttp.CookieMode]string{
+	stytchhttp.CookiesShared: "shared", stytchhttp.CookiesHTTPOnly: "http-only", stytchhttp.CookiesSealed: "sealed",
+}
+
 // loggedIn is a visitor whose backend has logged Ada in, on a page whose SDK knows it.
 func loggedIn(t *testing.T, s *site) (*visitor, *tab) {
 	t.Helper()
@@ -152,9 +156,7 @@ func TestTheSDKRewritesTheCookiesWhileRequestsAreInFlight(t *testing.T) {
 }
 
 func TestASlowRequestOfTheUserBeforeChangesNothing(t *testing.T) {
-	for mode, name := range map[stytchhttp.CookieMode]string{
-		stytchhttp.CookiesShared: "shared", stytchhttp.CookiesHTTPOnly: "http-only", stytchhttp.CookiesSealed: "sealed",
-	} {
+	for mode, name := range modes {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, mode)
 			_, b := newVisitor(t)
@@ -178,9 +180,7 @@ func TestASlowRequestOfTheUserBeforeChangesNothing(t *testing.T) {
 }
 
 func TestAJWTOver4KB(t *testing.T) {
-	for mode, name := range map[stytchhttp.CookieMode]string{
-		stytchhttp.CookiesShared: "shared", stytchhttp.CookiesHTTPOnly: "http-only", stytchhttp.CookiesSealed: "sealed",
-	} {
+	for mode, name := range modes {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, mode)
 			_, b := newVisitor(t)
@@ -234,9 +234,7 @@ func TestStytchGoesDownAndComesBackWhileThePageIsOpen(t *testing.T) {
 }
 
 func TestAnotherOriginCanNeitherActNorRead(t *testing.T) {
-	for mode, name := range map[stytchhttp.CookieMode]string{
-		stytchhttp.CookiesShared: "shared", stytchhttp.CookiesHTTPOnly: "http-only", stytchhttp.CookiesSealed: "sealed",
-	} {
+	for mode, name := range modes {
 		t.Run(name, func(t *testing.T) {
 			s := newSite(t, mode)
 			v, b := newVisitor(t)
