@@ -290,8 +290,10 @@ func (m *Middleware) confirm(ctx context.Context, tokens Tokens, minutes int) (A
 			return AuthenticateResponse{}, err
 		}
 	}
+	credential := tokens.speaker()
+	_, known := m.memory.exchange(credential.value())
 	response, _, err := m.ask(ctx, question{
-		credential: tokens.speaker(), notBefore: now, minutes: minutes, vouched: tokens.SessionToken == "",
+		credential: credential, notBefore: now, minutes: minutes, vouched: known || credential.SessionJWT != "",
 	})
 	if err != nil {
 		return AuthenticateResponse{}, err
