@@ -16,7 +16,7 @@ const (
 
 	// revocationMemory is how long a revoked session's JWTs are refused here: longer than any of them lives.
 	revocationMemory = 2 * jwtLifetime
-	// unrevokedMemory is how long that holds if Stytch could not be told and the session's end is not known.
+	// unrevokedMemory is how long that holds at least if Stytch could not be told.
 	unrevokedMemory = 24 * time.Hour
 )
 

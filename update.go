@@ -86,7 +86,7 @@ func (m *Middleware) login(ctx context.Context, tokens *Tokens) (verdict, error)
 // error: its cookies are removed too.
 //
 // If Stytch can't be told, the error is an [ErrUnavailable]; the browser is logged out all the same, and the session stays
-// refused in this process until its end. A call that the client no longer waits for goes on. The error is [ErrCrossOrigin],
+// refused in this process until the end that is known of it, and for 24 hours at least. A call that the client no longer waits for goes on. The error is [ErrCrossOrigin],
 // and nothing happens, if another origin's page sent this request by an unsafe method.
 func (m *Middleware) Revoke(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := m.detach(r.Context())
@@ -160,10 +160,12 @@ func (m *Middleware) revoke(ctx context.Context, id string, expiresAt time.Time)
 	m.revoked.add(id, now.Add(m.config.Leeway+m.config.StaleGrace+revocationMemory), now)
 	err := m.remote.revoke(ctx, RevokeRequest{SessionID: id})
 	if err != nil {
-		if expiresAt.IsZero() {
-			expiresAt = now.Add(unrevokedMemory)
+		// The end that is known may be out of date: the session may have been extended since.
+		until := now.Add(unrevokedMemory)
+		if expiresAt.After(until) {
+			until = expiresAt
 		}
-		m.revoked.add(id, expiresAt.Add(m.config.Leeway+m.config.StaleGrace), now)
+		m.revoked.add(id, until.Add(m.config.Leeway+m.config.StaleGrace), now)
 	}
 	return err
 }

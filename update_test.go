@@ -321,6 +321,25 @@ func TestALogoutDuringAnOutageHoldsHere(t *testing.T) {
 	send(t, h, get(cookies(known))).want(t, 401, "invalid_session")
 }
 
+// The end that a verdict knows is not the session's if it was extended since, by the browser SDK, say.
+func TestALogoutDuringAnOutageOutlivesTheEndThatWasKnown(t *testing.T) {
+	g := newRig(t)
+	tokens := g.srv.Login("user-test-ada", stytchtest.Duration(10*time.Minute))
+	h := g.auth.Authenticate(whoami)
+	send(t, h, get(cookies(tokens))).want(t, 200, "local")
+	elsewhere := newColdRig(t, g.srv).auth.SessionHandler("/session")
+	if a := send(t, elsewhere, ask("POST", "/session/authenticate", `{"session_duration_minutes": 600}`, cookies(tokens))); a.StatusCode != 200 {
+		t.Fatal(a.Body)
+	}
+	g.srv.Break(stytchtest.Outage(), stytchtest.Revoke)
+	if _, err := logout(t, g, post(cookies(tokens))); !errors.Is(err, stytchhttp.ErrUnavailable) {
+		t.Fatal(err)
+	}
+	g.srv.Heal()
+	g.srv.Advance(time.Hour)
+	send(t, h, get(bearer(tokens.SessionToken))).want(t, 401, "invalid_session")
+}
+
 func TestRevokeOfWhatIsNotThere(t *testing.T) {
 	g := newRig(t)
 	gone := g.srv.Login("user-test-ada")
