@@ -106,7 +106,7 @@ func (m *Middleware) prove(s *state, maxAge time.Duration) (v verdict, err error
 	tokens, err := s.tokens, s.tokenErr
 	s.mu.Unlock()
 	if err == nil {
-		v, err = m.climb(s, tokens, maxAge)
+		v, err = m.climb(s, tokens, maxAge, m.extendMinutes)
 	}
 	if m.config.Observe != nil {
 		m.decided(s, v.session, v.via, err, time.Since(began))
@@ -114,8 +114,9 @@ func (m *Middleware) prove(s *state, maxAge time.Duration) (v verdict, err error
 	return v, err
 }
 
-// climb is the ladder. The error is an ErrInvalidSession or an ErrUnavailable.
-func (m *Middleware) climb(ctx context.Context, tokens Tokens, maxAge time.Duration) (verdict, error) {
+// climb is the ladder; a call to Stytch extends the session by minutes, if that is not 0. The error is an ErrInvalidSession or
+// an ErrUnavailable.
+func (m *Middleware) climb(ctx context.Context, tokens Tokens, maxAge time.Duration, minutes int) (verdict, error) {
 	graceful := maxAge == byLifetime // a route that sets a bound of its own takes nothing stale
 	if limit := m.config.MaxTokenAge; limit > 0 && (maxAge == byLifetime || maxAge > limit) {
 		maxAge = limit
@@ -157,7 +158,7 @@ func (m *Middleware) climb(ctx context.Context, tokens Tokens, maxAge time.Durat
 	}
 
 	// Rung 4: Stytch is asked.
-	q := question{credential: credential, minutes: m.extendMinutes, vouched: vouched || credential.SessionJWT != ""}
+	q := question{credential: credential, minutes: minutes, vouched: vouched || credential.SessionJWT != ""}
 	if maxAge != byLifetime {
 		q.notBefore = now.Add(-maxAge)
 	}
@@ -168,7 +169,7 @@ func (m *Middleware) climb(ctx context.Context, tokens Tokens, maxAge time.Durat
 	}
 	if err == nil {
 		v, err := m.admit(response.Session, ViaRemote, now)
-		if err == nil && led && m.extendMinutes > 0 {
+		if err == nil && led && minutes > 0 {
 			v.extended = response.Tokens
 		}
 		return v, err

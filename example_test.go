@@ -131,7 +131,7 @@ func ExampleMiddleware_Require() {
 	srv, auth, done := exampleSetup()
 	defer done()
 	// A rule is a function.
-	young := func(s *stytchhttp.Session) error {
+	young := func(_ *http.Request, s *stytchhttp.Session) error {
 		if time.Since(s.StartedAt()) > time.Hour {
 			return &stytchhttp.RuleError{Rule: "young", Detail: "Log in again for this."}
 		}

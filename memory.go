@@ -1,6 +1,7 @@
 package stytchhttp
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -93,6 +94,12 @@ func (m *memory) keepExchange(credential, jwt string) {
 	}
 }
 
+func (m *memory) forgetExchange(credential string) {
+	if m.exchanged != nil {
+		m.exchanged.Invalidate(credential)
+	}
+}
+
 func (m *memory) isRefused(credential string) bool {
 	_, ok := m.refused.GetIfPresent(credential)
 	return ok
@@ -112,6 +119,8 @@ type revocations struct {
 	mu    sync.RWMutex
 	until map[string]time.Time
 	sweep int // the size at which the outdated are next swept
+
+	watchers map[string]map[chan struct{}]struct{} // by what they watch
 }
 
 func (r *revocations) add(key string, until, now time.Time) {
@@ -132,6 +141,42 @@ func (r *revocations) add(key string, until, now time.Time) {
 		r.sweep = max(2*len(r.until), 1024)
 	}
 	r.count.Store(int64(len(r.until)))
+	for watcher := range r.watchers[key] {
+		select {
+		case watcher <- struct{}{}:
+		default: // it has been told
+		}
+	}
+}
+
+// watch returns a channel that gets a value when one of the keys is revoked, or was before. Call stop in the end.
+func (r *revocations) watch(now time.Time, keys ...string) (revoked <-chan struct{}, stop func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	watcher := make(chan struct{}, 1)
+	if r.watchers == nil {
+		r.watchers = make(map[string]map[chan struct{}]struct{})
+	}
+	keys = slices.DeleteFunc(keys, func(key string) bool { return key == "" })
+	for _, key := range keys {
+		if r.watchers[key] == nil {
+			r.watchers[key] = make(map[chan struct{}]struct{})
+		}
+		r.watchers[key][watcher] = struct{}{}
+		if until, ok := r.until[key]; ok && now.Before(until) && len(watcher) == 0 {
+			watcher <- struct{}{}
+		}
+	}
+	return watcher, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, key := range keys {
+			delete(r.watchers[key], watcher)
+			if len(r.watchers[key]) == 0 {
+				delete(r.watchers, key)
+			}
+		}
+	}
 }
 
 func (r *revocations) has(key string, now time.Time) bool {

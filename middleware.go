@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -74,12 +75,17 @@ type Config struct {
 	// Cookies says how the session's cookies look. Default: as Stytch's browser SDK writes them.
 	Cookies CookieConfig
 
+	// LoginURL is where a page request without a valid session is redirected (303), a path on this site ("/login") or an http or
+	// https URL. A path gets a parameter next, the path and query that were asked for; read it with [NextFrom]. Page requests
+	// are told from others by Sec-Fetch-Mode and Accept; calls by scripts, HTMX among them, get a status. Default: none, 401.
+	LoginURL string
+
 	// TrustedOrigins are other origins ("https://app.example.com") whose pages may send unsafe requests with cookies; see
 	// http.CrossOriginProtection. Default: none.
 	TrustedOrigins []string
 
-	// ErrorHandler answers a request that is refused. err is one of this package's errors by errors.Is. It must not leak
-	// err's text to the caller. Default: [WriteProblem].
+	// ErrorHandler answers a request that is refused. err is one of this package's errors by errors.Is; [ProblemFrom] says what
+	// the default answer would be, for a page of one's own. It must not leak err's text to the caller. Default: [WriteProblem].
 	ErrorHandler func(w http.ResponseWriter, r *http.Request, err error)
 
 	// Logger hears of what an operator should know; never of a token. Default: discards.
@@ -113,6 +119,7 @@ type Middleware struct {
 	config        Config
 	extendMinutes int
 	issuer        string
+	loginURL      *url.URL // nil if there is none
 	customIssuer  string
 	sources       []Source
 	vary          string
@@ -120,7 +127,10 @@ type Middleware struct {
 	crossOrigin   http.CrossOriginProtection
 
 	keys    *jwks.Set
+	client  *client
 	remote  remote
+	policy  policy
+	tasks   tasks
 	flights flights
 	credit  credit
 	memory  memory
@@ -143,6 +153,8 @@ const (
 	EventAuthenticateCall EventKind = "authenticate_call"
 	// EventRevokeCall: one attempt at sessions/revoke. Err, Duration and Attempt are set.
 	EventRevokeCall EventKind = "revoke_call"
+	// EventPolicyRefresh: one fetch of the RBAC policy, for Permission. Err and Duration are set.
+	EventPolicyRefresh EventKind = "policy_refresh"
 	// EventKeyRefresh: one fetch of the key set. Err, Duration and Keys are set.
 	EventKeyRefresh EventKind = "key_refresh"
 )
@@ -203,6 +215,13 @@ func New(config Config) (*Middleware, error) {
 		m.customIssuer = baseURL
 	}
 
+	if c.LoginURL != "" {
+		var err error
+		if m.loginURL, err = parseLoginURL(c.LoginURL); err != nil {
+			return nil, err
+		}
+	}
+
 	m.sources = append([]Source(nil), c.Sources...)
 	if len(m.sources) == 0 {
 		m.sources = []Source{Bearer(), SessionCookies()}
@@ -246,9 +265,10 @@ func New(config Config) (*Middleware, error) {
 		own.CheckRedirect = noRedirect
 		c.HTTPClient = &own
 	}
+	m.client = &client{http: c.HTTPClient, baseURL: baseURL, projectID: c.ProjectID, secret: c.Secret}
 	m.remote.authenticator = c.Authenticator
 	if c.Authenticator == nil {
-		m.remote.authenticator = &client{http: c.HTTPClient, baseURL: baseURL, projectID: c.ProjectID, secret: c.Secret}
+		m.remote.authenticator = m.client
 	}
 	m.remote.report = m.reportCall
 
@@ -277,6 +297,7 @@ func (m *Middleware) Close() error {
 	m.cancel()
 	err := m.keys.Close()
 	m.flights.close()
+	m.tasks.close()
 	m.memory.close()
 	for _, client := range m.ownClients {
 		client.CloseIdleConnections()
@@ -284,11 +305,16 @@ func (m *Middleware) Close() error {
 	return err
 }
 
-// Ready returns nil once the project's keys are loaded, for a readiness probe. Otherwise it waits for the fetch under way,
-// at most until ctx ends, and returns an [ErrUnavailable]. It stays nil during an outage: keys once loaded are kept.
+// Ready returns nil once the project's keys are loaded, and the RBAC policy if Permission is used, for a readiness probe.
+// Otherwise it waits for the fetch under way, at most until ctx ends, and returns an [ErrUnavailable]. It stays nil during an
+// outage: what was once loaded is kept.
 func (m *Middleware) Ready(ctx context.Context) error {
 	if err := m.keys.Ready(ctx); err != nil {
 		return &UnavailableError{Cause: err}
+	}
+	if m.policy.started.Load() {
+		_, err := m.policy.wait(ctx)
+		return err
 	}
 	return nil
 }
@@ -301,8 +327,9 @@ func (m *Middleware) Protect(rules ...Rule) func(http.Handler) http.Handler {
 	}
 }
 
-// refuse answers a request that must not pass.
+// refuse answers a request that must not pass. The ErrorHandler finds in its context whose refusal it is.
 func (m *Middleware) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	r, _ = m.hydrate(w, r)
 	m.config.ErrorHandler(w, r, err)
 }
 

@@ -204,8 +204,8 @@ func TestRules(t *testing.T) {
 		{"any of two", []stytchhttp.Rule{stytchhttp.AnyRole("admin", "editor")}, 200, ""},
 		{"any of none", []stytchhttp.Rule{stytchhttp.AnyRole()}, 403, "role"},
 		{"all of several", []stytchhttp.Rule{stytchhttp.Role("editor"), stytchhttp.Role("admin")}, 403, "role"},
-		{"one of one's own", []stytchhttp.Rule{func(*stytchhttp.Session) error { return own }}, 403, ""},
-		{"one of one's own that names itself", []stytchhttp.Rule{func(*stytchhttp.Session) error {
+		{"one of one's own", []stytchhttp.Rule{func(*http.Request, *stytchhttp.Session) error { return own }}, 403, ""},
+		{"one of one's own that names itself", []stytchhttp.Rule{func(*http.Request, *stytchhttp.Session) error {
 			return &stytchhttp.RuleError{Rule: "plan", Detail: "Upgrade first."}
 		}}, 403, "plan"},
 	}

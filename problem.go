@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -97,67 +98,140 @@ func RetryAfter(err error) time.Duration {
 	return defaultRetryAfter
 }
 
-// problem is the body of an answer (RFC 9457). Code and Rule are extension members.
-type problem struct {
-	Title  string `json:"title"`
-	Status int    `json:"status"`
-	Detail string `json:"detail"`
-	Code   string `json:"code"`
-	Rule   string `json:"rule,omitempty"`
+// Problem is the default answer to a request that is refused. [ProblemFrom] makes it.
+type Problem struct {
+	// Status is the HTTP status.
+	Status int
+	// Code is a short name for programs: no_session, invalid_session, forbidden, cross_origin, unavailable, or one of
+	// [RequestError].
+	Code string
+	// Title and Detail are for people.
+	Title, Detail string
+	// Unmet is the rule that a forbidden request does not meet, if it says so.
+	Unmet *RuleError
+	// Page says that a browser is to show the answer to somebody, by Sec-Fetch-Mode and Accept.
+	Page bool
+	// Location is where the answer redirects to: Config.LoginURL with its next; otherwise empty.
+	Location string
+	// Header has the headers that go with it: Cache-Control, WWW-Authenticate, Retry-After, Location. It is the caller's own.
+	Header http.Header
+}
+
+// ProblemFrom says how a request that failed with err is answered: as [WriteProblem] describes. It is for a Config.ErrorHandler
+// that shows a page of its own:
+//
+//	p := stytchhttp.ProblemFrom(r, err)
+//	if !p.Page || p.Location != "" {
+//		stytchhttp.WriteProblem(w, r, err)
+//		return
+//	}
+//	maps.Copy(w.Header(), p.Header)
+//	w.WriteHeader(p.Status)
+//	errorPage.Execute(w, p)
+func ProblemFrom(r *http.Request, err error) Problem {
+	p := Problem{
+		Status: http.StatusInternalServerError, Code: "internal", Detail: "The request could not be handled.",
+		Page: isPage(r), Header: make(http.Header),
+	}
+	noStore(p.Header)
+	var request *RequestError
+	switch {
+	case errors.As(err, &request):
+		p.Status, p.Code, p.Detail = request.StatusCode, request.Code, request.Detail
+	case errors.Is(err, ErrUnavailable):
+		p.Status, p.Code = http.StatusServiceUnavailable, "unavailable"
+		p.Detail = "The session can't be checked right now. Nobody was logged out; try again."
+		p.Header.Set("Retry-After", seconds(RetryAfter(err)))
+	case errors.Is(err, ErrCrossOrigin):
+		p.Status, p.Code, p.Detail = http.StatusForbidden, "cross_origin", "The request comes from another origin."
+	case errors.Is(err, ErrForbidden):
+		p.Status, p.Code, p.Detail = http.StatusForbidden, "forbidden", "The session does not meet a rule of this route."
+		if errors.As(err, &p.Unmet) {
+			p.Detail = p.Unmet.Detail
+		}
+		if r.Header.Get("Authorization") != "" {
+			p.Header.Set("WWW-Authenticate", challenge(p.Unmet))
+		}
+	case errors.Is(err, ErrInvalidSession):
+		p.Status, p.Code = http.StatusUnauthorized, "invalid_session"
+		p.Detail = "The session is expired, revoked or was never valid. Log in again."
+		p.Header.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
+	case errors.Is(err, ErrNoSession):
+		p.Status, p.Code, p.Detail = http.StatusUnauthorized, "no_session", "Log in first."
+		p.Header.Set("WWW-Authenticate", "Bearer")
+	}
+	if p.Status == http.StatusUnauthorized && p.Page {
+		if p.Location = loginLocation(r); p.Location != "" {
+			p.Status = http.StatusSeeOther
+			p.Header.Del("WWW-Authenticate")
+			p.Header.Set("Location", p.Location)
+		}
+	}
+	p.Title = http.StatusText(p.Status)
+	return p
 }
 
 // WriteProblem is the default Config.ErrorHandler. It answers the request according to err:
 //
 //	ErrNoSession       401  no_session       WWW-Authenticate: Bearer
 //	ErrInvalidSession  401  invalid_session  WWW-Authenticate: Bearer error="invalid_token"
-//	ErrForbidden       403  forbidden        rule: which; for Bearer clients error="insufficient_scope"
+//	ErrForbidden       403  forbidden        rule: which; for Bearer clients error="insufficient_scope", or
+//	                                         error="insufficient_user_authentication" if a step-up helps
 //	ErrCrossOrigin     403  cross_origin
 //	ErrInvalidRequest  4xx  as its RequestError says
 //	ErrUnavailable     503  unavailable      Retry-After, in seconds
 //
-// The body is application/problem+json (RFC 9457) with the members title, status, detail, code and, for forbidden, rule.
-// WWW-Authenticate is that of RFC 6750 section 3. The answer is not cacheable and sets no cookie. Any other error is
-// answered with 500 and no detail.
+// With Config.LoginURL the first two redirect page requests there instead: 303, without a body.
+//
+// The body is application/problem+json (RFC 9457) with the members title, status, detail, code and, for forbidden, those of
+// the [RuleError]: rule, factor, max_age (seconds) and unmet. WWW-Authenticate is that of RFC 6750 section 3 and RFC 9470
+// section 3. The answer is not cacheable and sets no cookie. Any other error is answered with 500 and no detail.
 func WriteProblem(w http.ResponseWriter, r *http.Request, err error) {
-	p := problem{Title: "Internal Server Error", Status: http.StatusInternalServerError, Code: "internal",
-		Detail: "The request could not be handled."}
+	p := ProblemFrom(r, err)
 	header := w.Header()
-	bearer := r.Header.Get("Authorization") != ""
-	var request *RequestError
-	switch {
-	case errors.As(err, &request):
-		p = problem{Title: http.StatusText(request.StatusCode), Status: request.StatusCode, Code: request.Code, Detail: request.Detail}
-	case errors.Is(err, ErrUnavailable):
-		p = problem{Title: "Service Unavailable", Status: http.StatusServiceUnavailable, Code: "unavailable",
-			Detail: "The session can't be checked right now. Nobody was logged out; try again."}
-		seconds := (RetryAfter(err) + time.Second - 1) / time.Second
-		header.Set("Retry-After", strconv.Itoa(int(seconds)))
-	case errors.Is(err, ErrCrossOrigin):
-		p = problem{Title: "Forbidden", Status: http.StatusForbidden, Code: "cross_origin",
-			Detail: "The request comes from another origin."}
-	case errors.Is(err, ErrForbidden):
-		p = problem{Title: "Forbidden", Status: http.StatusForbidden, Code: "forbidden",
-			Detail: "The session does not meet a rule of this route."}
-		var rule *RuleError
-		if errors.As(err, &rule) {
-			p.Rule, p.Detail = rule.Rule, rule.Detail
-		}
-		if bearer {
-			header.Set("WWW-Authenticate", `Bearer error="insufficient_scope"`)
-		}
-	case errors.Is(err, ErrInvalidSession):
-		p = problem{Title: "Unauthorized", Status: http.StatusUnauthorized, Code: "invalid_session",
-			Detail: "The session is expired, revoked or was never valid. Log in again."}
-		header.Set("WWW-Authenticate", `Bearer error="invalid_token"`)
-	case errors.Is(err, ErrNoSession):
-		p = problem{Title: "Unauthorized", Status: http.StatusUnauthorized, Code: "no_session",
-			Detail: "Log in first."}
-		header.Set("WWW-Authenticate", "Bearer")
+	maps.Copy(header, p.Header)
+	if p.Location != "" {
+		w.WriteHeader(p.Status)
+		return
 	}
-	body, _ := json.Marshal(p) // strings and an int: it can't fail
+	body, _ := json.Marshal(problem{ // strings and numbers: it can't fail
+		Title: p.Title, Status: p.Status, Detail: p.Detail, Code: p.Code, reason: reasonOf(p.Unmet),
+	})
 	header.Set("Content-Type", "application/problem+json")
-	noStore(header)
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(p.Status)
 	_, _ = w.Write(append(body, '\n'))
+}
+
+// problem is the body of an answer (RFC 9457). Code and the reason are extension members.
+type problem struct {
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail"`
+	Code   string `json:"code"`
+	reason
+}
+
+// reason is a RuleError as it is told to the caller.
+type reason struct {
+	Rule   string   `json:"rule,omitempty"`
+	Factor string   `json:"factor,omitempty"`
+	MaxAge int64    `json:"max_age,omitempty"`
+	Unmet  []reason `json:"unmet,omitempty"`
+}
+
+func reasonOf(unmet *RuleError) reason {
+	if unmet == nil {
+		return reason{}
+	}
+	told := reason{Rule: unmet.Rule, Factor: unmet.Factor, MaxAge: int64(unmet.MaxAge / time.Second)}
+	for _, u := range unmet.Unmet {
+		told.Unmet = append(told.Unmet, reasonOf(u))
+	}
+	return told
+}
+
+// seconds formats a duration in whole seconds, rounded up.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
 }

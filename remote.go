@@ -204,7 +204,7 @@ func guarded(ctx context.Context, attempt func(context.Context) error) (err erro
 // errUnreadable is an answer of 200 that is not what was agreed. Asking again at once would not mend it.
 var errUnreadable = errors.New("the answer can't be read")
 
-// client is the package's own Authenticator: POST with Basic auth, JSON in and out.
+// client makes calls to Stytch's API, with Basic auth, JSON in and out. It is the package's own Authenticator.
 type client struct {
 	http      *http.Client
 	baseURL   string // without a trailing slash
@@ -240,7 +240,7 @@ type sessionBody struct {
 }
 
 func (c *client) AuthenticateSession(ctx context.Context, request AuthenticateRequest) (AuthenticateResponse, error) {
-	body, err := c.post(ctx, "/v1/sessions/authenticate", sessionBody{
+	body, err := c.call(ctx, http.MethodPost, "/v1/sessions/authenticate", sessionBody{
 		SessionToken: request.Tokens.SessionToken, SessionJWT: request.Tokens.SessionJWT, Minutes: request.SessionDurationMinutes,
 	})
 	if err != nil {
@@ -265,25 +265,31 @@ func (c *client) AuthenticateSession(ctx context.Context, request AuthenticateRe
 }
 
 func (c *client) RevokeSession(ctx context.Context, request RevokeRequest) error {
-	_, err := c.post(ctx, "/v1/sessions/revoke", sessionBody{
+	_, err := c.call(ctx, http.MethodPost, "/v1/sessions/revoke", sessionBody{
 		SessionID: request.SessionID, SessionToken: request.Tokens.SessionToken, SessionJWT: request.Tokens.SessionJWT,
 	})
 	return err
 }
 
-// post returns the body of a 200 answer that is JSON, and otherwise an APIError or what went wrong on the way. No error
+// call returns the body of a 200 answer that is JSON, and otherwise an APIError or what went wrong on the way. No error
 // quotes the request or the answer.
-func (c *client) post(ctx context.Context, path string, in any) ([]byte, error) {
-	encoded, err := json.Marshal(in)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the request: %w", err)
+func (c *client) call(ctx context.Context, method, path string, in any) ([]byte, error) {
+	var sent io.Reader
+	if in != nil {
+		encoded, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("encoding the request: %w", err)
+		}
+		sent = bytes.NewReader(encoded)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.baseURL+path, bytes.NewReader(encoded))
+	req, err := http.NewRequestWithContext(ctx, method, c.baseURL+path, sent)
 	if err != nil {
 		return nil, fmt.Errorf("making the request: %w", err)
 	}
 	req.SetBasicAuth(c.projectID, c.secret)
-	req.Header.Set("Content-Type", "application/json")
+	if sent != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "stytchhttp")
 	resp, err := c.http.Do(req)

@@ -47,8 +47,8 @@ func (t Tokens) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string{"session_token": redact(t.SessionToken), "session_jwt": redact(t.SessionJWT)})
 }
 
-// Factor is one way in which the user has authenticated in a session.
-type Factor struct {
+// AuthenticationFactor is one way in which the user has authenticated in a session.
+type AuthenticationFactor struct {
 	// Type is Stytch's name of the factor: "magic_link", "otp", "password", "oauth", "totp", "webauthn", "impersonated", …
 	Type string `json:"type"`
 	// DeliveryMethod is Stytch's name of the way it took: "email", "sms", "knowledge", "authenticator_app", …
@@ -74,9 +74,11 @@ type Session struct {
 	lastAccessedAt time.Time
 	expiresAt      time.Time
 	attributes     Attributes
-	factors        []Factor
+	factors        []AuthenticationFactor
 	roles          []string
 	customClaims   json.RawMessage // a JSON object, or nil
+
+	decoded sync.Map // the custom claims as types of plain values, by decodedKey
 }
 
 // ID returns the session's id, "session-test-…". Unlike the tokens it is no credential and may be logged.
@@ -98,7 +100,7 @@ func (s *Session) ExpiresAt() time.Time { return s.expiresAt }
 func (s *Session) Attributes() Attributes { return s.attributes }
 
 // Factors returns the ways in which the user has authenticated.
-func (s *Session) Factors() []Factor { return slices.Clone(s.factors) }
+func (s *Session) Factors() []AuthenticationFactor { return slices.Clone(s.factors) }
 
 // Roles returns the user's RBAC role ids.
 func (s *Session) Roles() []string { return slices.Clone(s.roles) }
@@ -108,15 +110,15 @@ func (s *Session) HasRole(role string) bool { return slices.Contains(s.roles, ro
 
 // wireSession is the session object of Stytch's API.
 type wireSession struct {
-	ID             string          `json:"session_id"`
-	UserID         string          `json:"user_id"`
-	StartedAt      time.Time       `json:"started_at"`
-	LastAccessedAt time.Time       `json:"last_accessed_at"`
-	ExpiresAt      time.Time       `json:"expires_at"`
-	Attributes     *Attributes     `json:"attributes"`
-	Factors        []Factor        `json:"authentication_factors"`
-	Roles          []string        `json:"roles"`
-	CustomClaims   json.RawMessage `json:"custom_claims,omitempty"`
+	ID             string                 `json:"session_id"`
+	UserID         string                 `json:"user_id"`
+	StartedAt      time.Time              `json:"started_at"`
+	LastAccessedAt time.Time              `json:"last_accessed_at"`
+	ExpiresAt      time.Time              `json:"expires_at"`
+	Attributes     *Attributes            `json:"attributes"`
+	Factors        []AuthenticationFactor `json:"authentication_factors"`
+	Roles          []string               `json:"roles"`
+	CustomClaims   json.RawMessage        `json:"custom_claims,omitempty"`
 }
 
 // MarshalJSON marshals the session in the field names of Stytch's session object.
@@ -192,7 +194,8 @@ type state struct {
 	tokens  Tokens
 	session *Session
 	via     Via
-	err     error // why there is no session
+	err     error              // why there is no session
+	decoded map[decodedKey]any // custom claims as types that must not be shared between requests
 }
 
 type stateKey struct{}
@@ -273,26 +276,6 @@ func ErrFrom(ctx context.Context) error {
 		return s.tokenErr
 	}
 	return ErrNoSession
-}
-
-// ClaimsFrom decodes the session's custom claims (at most 4 KB in all, a Stytch rule) into T, as encoding/json does: a
-// struct with json tags, or a map. A session without custom claims decodes like an empty object. The error is
-// [ErrNoSession] if the request has no session, and says what is wrong if the claims don't fit T.
-func ClaimsFrom[T any](ctx context.Context) (T, error) {
-	var claims T
-	session, ok := SessionFrom(ctx)
-	if !ok {
-		return claims, ErrNoSession
-	}
-	raw := session.customClaims
-	if raw == nil {
-		raw = json.RawMessage("{}")
-	}
-	if err := json.Unmarshal(raw, &claims); err != nil {
-		var zero T
-		return zero, fmt.Errorf("stytchhttp: the session's custom claims are no %T: %w", zero, err)
-	}
-	return claims, nil
 }
 
 // WithSession returns a context that carries session as if it had been authenticated, for tests of handlers. Package

@@ -67,6 +67,8 @@ func (m *Middleware) login(ctx context.Context, tokens *Tokens) (verdict, error)
 			return verdict{}, err
 		}
 		if err == nil && m.usable(v, now, byLifetime) {
+			// What is known of the session token may be from before a step-up, or another factor that was added.
+			m.memory.forgetExchange(tokens.SessionToken)
 			return m.admit(v.session, via, now)
 		}
 	}
@@ -138,7 +140,7 @@ func (m *Middleware) sessionOf(ctx context.Context, tokens Tokens) (*Session, er
 			return nil, err
 		}
 	}
-	v, err := m.climb(ctx, Tokens{SessionToken: tokens.SessionToken}, byLifetime)
+	v, err := m.climb(ctx, Tokens{SessionToken: tokens.SessionToken}, byLifetime, 0)
 	return v.session, err
 }
 

@@ -107,13 +107,13 @@ func object(s string) (map[string]json.RawMessage, error) {
 
 // jwtSession is the session claim of Stytch's JWTs. The session object of the API names two members otherwise.
 type jwtSession struct {
-	ID             string     `json:"id"`
-	StartedAt      time.Time  `json:"started_at"`
-	LastAccessedAt time.Time  `json:"last_accessed_at"`
-	ExpiresAt      time.Time  `json:"expires_at"`
-	Attributes     Attributes `json:"attributes"`
-	Factors        []Factor   `json:"authentication_factors"`
-	Roles          []string   `json:"roles"`
+	ID             string                 `json:"id"`
+	StartedAt      time.Time              `json:"started_at"`
+	LastAccessedAt time.Time              `json:"last_accessed_at"`
+	ExpiresAt      time.Time              `json:"expires_at"`
+	Attributes     Attributes             `json:"attributes"`
+	Factors        []AuthenticationFactor `json:"authentication_factors"`
+	Roles          []string               `json:"roles"`
 }
 
 // parsePayload reads the claims and checks all of them that need no key and no clock: the issuer, the audience, that the
