@@ -310,3 +310,35 @@ func ExampleGenerateCookieKey() {
 	// [redacted]
 	// 86
 }
+
+func ExampleMiddleware_Permission() {
+	srv, auth, done := exampleSetup()
+	defer done()
+	h := auth.Protect(auth.Permission("documents", "write"))(
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "written") }))
+	show(h, "/", srv.Login("user-test-ada", stytchtest.Roles("admin")).SessionJWT)
+	show(h, "/", srv.Login("user-test-bob").SessionJWT)
+	// Output:
+	// 200 written
+	// 403
+}
+
+func ExampleNextFrom() {
+	fmt.Println(stytchhttp.NextFrom(httptest.NewRequest("GET", "/login?next=/invoices%3Fpage=2", nil)))
+	fmt.Println(stytchhttp.NextFrom(httptest.NewRequest("GET", "/login?next=//evil.example", nil)))
+	// Output:
+	// /invoices?page=2
+	// /
+}
+
+func ExampleFactorWithin() {
+	srv, auth, done := exampleSetup()
+	defer done()
+	h := auth.Protect(stytchhttp.FactorWithin("totp", 5*time.Minute))(
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "paid") }))
+	show(h, "/pay", srv.Login("user-test-ada", stytchtest.Factor("totp", "authenticator_app")).SessionJWT)
+	show(h, "/pay", srv.Login("user-test-ada").SessionJWT)
+	// Output:
+	// 200 paid
+	// 403
+}
