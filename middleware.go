@@ -91,7 +91,7 @@ type Config struct {
 	// Logger hears of what an operator should know; never of a token. Default: discards.
 	Logger *slog.Logger
 
-	// Observe, if set, is called for each decision, remote call and key refresh, by the goroutine that made it, at once by
+	// Observe, if set, is called for each decision, remote call, key and policy refresh, by the goroutine that made it, at once by
 	// many of them: it must be quick.
 	Observe func(ctx context.Context, e Event)
 

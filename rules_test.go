@@ -2,10 +2,14 @@ package stytchhttp_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -164,4 +168,109 @@ func TestAConnectionEndsWithItsSession(t *testing.T) {
 		}
 	}))
 	send(t, h, get(bearer(tokens.SessionJWT)))
+}
+
+func TestAStepUpAtStytchCountsAtOnce(t *testing.T) {
+	g := newRig(t)
+	tokens := g.srv.Login("user-test-ada")
+	h := g.auth.Protect(stytchhttp.Factor("totp"))(whoami)
+	g.srv.Advance(time.Minute) // the JWT is of before
+	for range 50 {             // hammering: Stytch is asked at most once in two seconds
+		send(t, h, get(bearer(tokens.SessionJWT))).want(t, 403, "forbidden")
+	}
+	if calls := g.srv.Calls().Authenticate; calls < 1 || calls > 3 {
+		t.Errorf("hammering made %d calls", calls)
+	}
+	g.srv.StepUp(g.srv.SessionID(tokens), "totp", "authenticator_app")
+	g.srv.Advance(3 * time.Second)
+	send(t, h, get(bearer(tokens.SessionToken))).want(t, 200, "remote")
+	send(t, h, get(bearer(tokens.SessionToken))).want(t, 200, "exchanged")
+	send(t, h, get(bearer(tokens.SessionJWT))).want(t, 200, "remote")
+}
+
+func TestAPolicyOnceLoadedIsKeptInAnOutage(t *testing.T) {
+	g := newRig(t)
+	admin := bearer(g.srv.Login("user-test-ada", stytchtest.Roles("admin")).SessionJWT)
+	h := g.auth.Protect(g.auth.Permission("documents", "read"))(whoami)
+	if err := g.auth.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	g.srv.Break(stytchtest.Outage())
+	send(t, h, get(admin)).want(t, 200, "local")
+	if calls := g.srv.Calls().Policy; calls != 1 {
+		t.Errorf("%d calls for the policy, want 1", calls)
+	}
+}
+
+// counted counts how often it is decoded.
+type counted struct{ Plan string }
+
+var decodings atomic.Int64
+
+func (c *counted) UnmarshalJSON(raw []byte) error {
+	decodings.Add(1)
+	return json.Unmarshal(raw, &struct{ Plan *string }{&c.Plan})
+}
+
+func TestClaimsAreDecodedOnceAndRefuseWrongShapes(t *testing.T) {
+	ctx := stytchtest.Context(t.Context(), "user-test-ada", stytchtest.Claims(map[string]any{"plan": "pro", "tags": []string{"a"}}))
+	decodings.Store(0)
+	for range 3 {
+		if c, err := stytchhttp.ClaimsFrom[counted](ctx); err != nil || c.Plan != "pro" {
+			t.Error(c, err)
+		}
+	}
+	if n := decodings.Load(); n != 1 {
+		t.Errorf("decoded %d times", n)
+	}
+	type wrong struct {
+		Plan int `json:"plan"`
+	}
+	if c, err := stytchhttp.ClaimsFrom[wrong](ctx); err == nil {
+		t.Error("a wrong shape is", c)
+	}
+	// What can be changed through stays within its request.
+	session, _ := stytchhttp.SessionFrom(ctx)
+	for range 2 {
+		tags, err := stytchhttp.ClaimsFrom[map[string]any](stytchhttp.WithSession(t.Context(), session))
+		if err != nil || len(tags) != 2 {
+			t.Error(tags, err)
+		}
+		tags["admin"] = true
+	}
+}
+
+func TestAPageOfOnesOwn(t *testing.T) {
+	g := newRig(t, func(c *stytchhttp.Config) {
+		c.LoginURL = "https://login.example.com/start"
+		c.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
+			p := stytchhttp.ProblemFrom(r, err)
+			maps.Copy(w.Header(), p.Header)
+			w.WriteHeader(p.Status)
+			fmt.Fprintf(w, "%s %v %s", p.Code, p.Page, p.Location)
+		}
+	})
+	h := g.auth.Protect(stytchhttp.Role("admin"))(whoami)
+	page := header("Accept", "text/html")
+	if a := send(t, h, get(page)); a.StatusCode != 303 || a.Body != "no_session true https://login.example.com/start" {
+		t.Error(a.StatusCode, a.Body)
+	}
+	if a := send(t, h, get(page, cookies(g.srv.Login("user-test-ada")))); a.StatusCode != 403 || a.Body != "forbidden true " {
+		t.Error(a.StatusCode, a.Body)
+	}
+}
+
+func TestUpdateSessionForgetsWhatTheTokenWasExchangedFor(t *testing.T) {
+	g := newRig(t)
+	tokens := g.srv.Login("user-test-ada")
+	h := g.auth.Protect()(whoami)
+	send(t, h, get(bearer(tokens.SessionToken))).want(t, 200, "remote")
+	send(t, h, get(bearer(tokens.SessionToken))).want(t, 200, "exchanged")
+	g.srv.StepUp(g.srv.SessionID(tokens), "totp", "authenticator_app")
+	send(t, g.auth.Hydrate(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := g.auth.UpdateSession(w, r, g.srv.Renew(tokens)); err != nil {
+			t.Error(err)
+		}
+	})), post())
+	send(t, h, get(bearer(tokens.SessionToken))).want(t, 200, "remote")
 }

@@ -286,6 +286,18 @@ func (s *Server) Revoke(sessionID string) {
 	}
 }
 
+// StepUp adds an authentication factor to a session now, as a call of an SDK with the session's token does; see [Factor]. JWTs
+// that were issued before don't have it.
+func (s *Server) StepUp(sessionID, kind, deliveryMethod string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if found := s.sessions[sessionID]; found != nil {
+		found.factors = append(slices.Clip(found.factors), factor{
+			"type": kind, "delivery_method": deliveryMethod, "last_authenticated_at": wireTime(s.now()),
+		})
+	}
+}
+
 // jwtFor signs a fresh JWT for the session.
 func (s *Server) jwtFor(of *session) string {
 	now := s.now().Truncate(time.Second)
