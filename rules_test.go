@@ -1,7 +1,6 @@
 package stytchhttp_test
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -149,25 +148,6 @@ func TestNextNeverLeavesTheSite(t *testing.T) {
 			t.Errorf("%q: got %q, want %q", next, got, want)
 		}
 	}
-}
-
-func TestAConnectionEndsWithItsSession(t *testing.T) {
-	g := newRig(t)
-	tokens := g.srv.Login("user-test-ada")
-	h := g.auth.Protect()(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		ctx := stytchhttp.SessionContext(r.Context())
-		if ctx.Err() != nil {
-			t.Error("it ends before the session")
-		}
-		if err := g.auth.RevokeSession(r.Context(), g.srv.SessionID(tokens)); err != nil {
-			t.Error(err)
-		}
-		<-ctx.Done()
-		if err := context.Cause(ctx); !errors.Is(err, stytchhttp.ErrInvalidSession) {
-			t.Error(err)
-		}
-	}))
-	send(t, h, get(bearer(tokens.SessionJWT)))
 }
 
 func TestAStepUpAtStytchCountsAtOnce(t *testing.T) {
